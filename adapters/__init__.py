@@ -1,0 +1,1 @@
+"""Where disks come from and where images go: one module a source or target, none sees another."""

@@ -1,0 +1,119 @@
+"""What can go wrong, as one tree.
+
+    MigrateError                exit 1
+    ├── UsageError              exit 2    the words of the call are off
+    ├── NotMigratable           exit 3    this VM is refused; every reason is listed
+    ├── Stopped                 exit 130  the user stopped the run
+    ├── ToolFailed                        a program that we ran said no
+    ├── SourceError                       the place the disk comes from
+    │   └── SourceBusy                    another try may do better
+    ├── GuestError                        the system on the disk
+    ├── PackagesUnavailable               what must be installed cannot be fetched
+    ├── TargetError                       the cloud or its object storage
+    │   └── TargetBusy                    another try may do better
+    └── ProofFailed                       the image was booted and did not hold
+
+A message names what was asked, what was found, what was wanted; `hint` says what to do next.
+Errors of libraries are translated to these at the edge of the module that calls the library.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class MigrateError(Exception):
+    """Base of all that this project raises on purpose."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class UsageError(MigrateError):
+    """The command line or a setting is wrong."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason why a VM cannot be moved: a stable code (`SRC-003`), what was found, and what would mend it."""
+
+    code: str
+    text: str
+    remedy: str | None = None
+
+
+class NotMigratable(MigrateError):
+    """This VM cannot be moved as it is; nothing was copied. Carries every reason that was found."""
+
+    exit_code = 3
+
+    def __init__(self, subject: str, reasons: Sequence[Reason]) -> None:
+        if not reasons:
+            raise ValueError("a refusal without a reason")
+        self.subject = subject
+        self.reasons = tuple(reasons)
+        count = f"for {len(reasons)} reasons" if len(reasons) > 1 else f"({reasons[0].code})"
+        super().__init__(f"{subject} cannot be moved, {count}: " + "; ".join(r.text for r in reasons))
+
+
+class Stopped(MigrateError):
+    """The user stopped the run (Ctrl-C, SIGTERM). What was done is kept; a second run goes on."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("stopped")
+
+
+class ToolFailed(MigrateError):
+    """A program that we ran ended with an error. Its last words are in the message, never its environment."""
+
+    def __init__(self, program: str, status: int | str, stderr: str, *, hint: str | None = None) -> None:
+        said = " / ".join(stderr.strip().splitlines()[-4:])[-800:]
+        super().__init__(f"{program} ended with {status}" + (f": {said}" if said else ""), hint=hint)
+        self.program = program
+        self.status = status
+        self.stderr = stderr
+
+
+class SourceError(MigrateError):
+    """The source of the disk cannot give what was asked."""
+
+
+class SourceBusy(SourceError):
+    """The source cannot give it now; another try may do better."""
+
+
+class GuestError(MigrateError):
+    """The guest on the disk is not what was expected, or a change of it failed. Its overlay is thrown away."""
+
+
+class PackagesUnavailable(GuestError):
+    """Packages that the guest needs can neither be found in it nor fetched for it."""
+
+
+class TargetError(MigrateError):
+    """Magalu Cloud or its object storage refused. Carries what its support asks for."""
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, status: int | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(f"{message} (request {request_id})" if request_id else message, hint=hint)
+        self.status = status
+        self.request_id = request_id
+
+
+class TargetBusy(TargetError):
+    """Throttled, unreachable or broken for a moment; another try may do better."""
+
+
+class ProofFailed(MigrateError):
+    """The image was booted in the sandbox and one of the claims of the proof does not hold."""
