@@ -1,0 +1,164 @@
+"""What a remediation would do to a guest, as values: shown by the preview, performed when applied, kept in the report."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+
+from migrate.guest import (
+    DropPartition,
+    Entry,
+    File,
+    Folder,
+    Kind,
+    LayoutChange,
+    Link,
+    MakeSwapFile,
+    PackageChange,
+    Rebuild,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A path gets a new content, mode or target. `before` is None where there was nothing."""
+
+    by: str
+    why: str
+    path: str
+    before: Entry | None
+    after: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A path goes. A folder goes after what was in it."""
+
+    by: str
+    why: str
+    path: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class PackageEdit:
+    by: str
+    why: str
+    change: PackageChange
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutEdit:
+    by: str
+    why: str
+    change: LayoutChange
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildRequest:
+    """Asked for any number of times, done once, at the end."""
+
+    by: str
+    why: str
+    what: Rebuild
+
+
+Effect = Edit | Removal | PackageEdit | LayoutEdit | RebuildRequest
+
+
+class Severity(Enum):
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+    """The guest cannot be moved as it is: the pipeline refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that an operator must know. `code` is stable ("NET-012"); `text` holds the evidence."""
+
+    by: str
+    code: str
+    severity: Severity
+    text: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What the guest was before, kept for the report ("network before: …")."""
+
+    by: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """All that a set of remediations does, or would do, in order."""
+
+    effects: tuple[Effect, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    facts: tuple[Fact, ...] = field(default=())
+
+    @property
+    def plan(self) -> str:
+        """A short hash of the effects: the same guest gives the same one."""
+        text = json.dumps([effect_json(effect, digest=True) for effect in self.effects], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def entry_json(entry: Entry | None, *, digest: bool) -> object:
+    match entry:
+        case None:
+            return None
+        case File(content=content, mode=mode, uid=uid, gid=gid):
+            shown: dict[str, object] = {
+                "kind": "file",
+                "mode": f"{mode:04o}",
+                "uid": uid,
+                "gid": gid,
+                "bytes": len(content),
+            }
+            if digest:
+                shown["sha256"] = hashlib.sha256(content).hexdigest()
+            return shown
+        case Folder(mode=mode, uid=uid, gid=gid):
+            return {"kind": "folder", "mode": f"{mode:04o}", "uid": uid, "gid": gid}
+        case Link(target=target):
+            return {"kind": "link", "target": target}
+
+
+def effect_json(effect: Effect, *, digest: bool = False) -> dict[str, object]:
+    """Return an effect as JSON values. With `digest`, contents are named by their SHA-256, as the plan's hash needs them."""
+    head: dict[str, object] = {"by": effect.by, "why": effect.why}
+    match effect:
+        case Edit(path=path, before=before, after=after):
+            return head | {
+                "effect": "edit",
+                "path": path,
+                "before": entry_json(before, digest=digest),
+                "after": entry_json(after, digest=digest),
+            }
+        case Removal(path=path, kind=kind):
+            return head | {"effect": "remove", "path": path, "kind": kind.value}
+        case PackageEdit(change=packages):
+            return head | {
+                "effect": "packages",
+                "install": [{"name": p.name, "version": p.version, "arch": p.arch} for p in packages.install],
+                "remove": [{"name": p.name, "version": p.version, "arch": p.arch} for p in packages.remove],
+                "origin": packages.origin,
+                "download_bytes": packages.download_bytes,
+            }
+        case LayoutEdit(change=change):
+            return head | _layout_json(change)
+        case RebuildRequest(what=what):
+            return head | {"effect": "rebuild", "what": what.value}
+
+
+def _layout_json(change: LayoutChange) -> dict[str, object]:
+    match change:
+        case DropPartition(disk=disk, partition=partition):
+            return {"effect": "drop partition", "disk": disk, "partition": partition}
+        case MakeSwapFile(path=path, size=size):
+            return {"effect": "make swap file", "path": path, "bytes": size}

@@ -1,0 +1,72 @@
+"""Preview and apply: the same remediations on the same kind of Draft, once kept to itself and once performed."""
+
+from collections.abc import Sequence
+
+from migrate.draft import Draft
+from migrate.effects import Changes, Edit, Effect, LayoutEdit, PackageEdit, RebuildRequest, Removal
+from migrate.guest import Guest, Rebuild
+from migrate.remediation import Remediation, Settings
+from migrate.run import Progress, Run
+
+
+def preview(run: Run, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Changes:
+    """Return what `remediate` would do. The guest is only read. Each remediation sees what the former ones would have done."""
+    draft = Draft(guest)
+    for remediation in _wanted(remediations, settings):
+        run.check()
+        with draft.step(remediation.name):
+            remediation.act(draft, settings)
+    return draft.changes
+
+
+def remediate(run: Run, guest: Guest, remediations: Sequence[Remediation], settings: Settings, stage: str) -> Changes:
+    """Perform the remediations and return what was done.
+
+    Each one's effects are performed before the next starts, on a fresh draft, because a package's scripts may have done more than
+    was asked. What must be rebuilt is rebuilt once, at the end. Raise GuestError where the guest does not take a change: it is half
+    repaired then, and its overlay is to be thrown away.
+    """
+    wanted = _wanted(remediations, settings)
+    done: list[Changes] = []
+    rebuilds: set[Rebuild] = set()
+    for number, remediation in enumerate(wanted):
+        run.check()
+        run.tell(Progress(stage, number, len(wanted), "steps", remediation.name))
+        draft = Draft(guest)
+        with draft.step(remediation.name):
+            remediation.act(draft, settings)
+        for effect in draft.changes.effects:
+            run.check()
+            if isinstance(effect, RebuildRequest):
+                rebuilds.add(effect.what)
+            else:
+                _perform(guest, effect)
+        done.append(draft.changes)
+    for what in Rebuild:
+        if what in rebuilds:
+            run.check()
+            run.tell(Progress(stage, len(wanted), len(wanted), "steps", f"rebuild the {what.value}"))
+            guest.rebuild(what)
+    return Changes(
+        tuple(effect for changes in done for effect in changes.effects),
+        tuple(dict.fromkeys(finding for changes in done for finding in changes.findings)),
+        tuple(fact for changes in done for fact in changes.facts),
+    )
+
+
+def _wanted(remediations: Sequence[Remediation], settings: Settings) -> tuple[Remediation, ...]:
+    return tuple(remediation for remediation in remediations if remediation.name not in settings.skip)
+
+
+def _perform(guest: Guest, effect: Effect) -> None:
+    match effect:
+        case Edit(path=path, after=after):
+            guest.store(path, after)
+        case Removal(path=path):
+            guest.store(path, None)
+        case PackageEdit(change=change):
+            guest.change_packages(change)
+        case LayoutEdit(change=change):
+            guest.change_layout(change)
+        case RebuildRequest(what=what):
+            guest.rebuild(what)
