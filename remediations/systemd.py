@@ -1,0 +1,219 @@
+"""Switch units of systemd on and off, as `systemctl enable`, `disable`, `mask` and `unmask` do on a system that is not running.
+
+Sources: systemctl(1); systemd.unit(5), "Unit File Load Path" and "[Install] Section Options"; systemd.syntax(7).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from migrate.draft import Draft
+from migrate.guest import Kind, Link
+
+OPERATORS = "/etc/systemd/system"
+FOLDERS = (OPERATORS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+"""Where unit files are, the first one winning. /run is empty on a disk."""
+
+RELATIONS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """A unit's [Install] section. `links` are folders below /etc/systemd/system ("multi-user.target.wants")."""
+
+    links: tuple[str, ...] = ()
+    alias: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    default_instance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    values: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, key: str, value: str) -> None:
+        """An empty value forgets the former ones."""
+        if value:
+            self.values.setdefault(key, []).extend(value.split())
+        else:
+            self.values[key] = []
+
+
+def settings(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (section, key, value) of a unit file in order; comments are left out, continued lines are joined."""
+    section = ""
+    whole = ""
+    for line in text.splitlines():
+        if line.lstrip().startswith(("#", ";")):
+            continue
+        whole += line
+        if whole.endswith("\\"):
+            whole = whole[:-1] + " "
+            continue
+        stripped, whole = whole.strip(), ""
+        if stripped.startswith("[") and stripped.endswith("]"):
+            section = stripped[1:-1]
+        elif "=" in stripped:
+            key, _, value = stripped.partition("=")
+            yield section, key.strip(), value.strip()
+
+
+def install_section(*texts: str) -> Install:
+    """Return what [Install] says in a unit file and, after it, its drop-ins."""
+    lists = _Lists()
+    for text in texts:
+        for section, key, value in settings(text):
+            if section == "Install":
+                lists.add(key, value)
+    found = lists.values
+    return Install(
+        tuple(f"{target}.{kind}" for key, kind in RELATIONS.items() for target in found.get(key, ())),
+        tuple(found.get("Alias", ())),
+        tuple(found.get("Also", ())),
+        next(reversed(found.get("DefaultInstance", ())), ""),
+    )
+
+
+def unit_file(draft: Draft, unit: str) -> str | None:
+    """Return the path of the file that a unit is loaded from, aliases followed; None where there is none or it is masked.
+
+    For an instance ("getty@tty1.service") it is the template's file.
+    """
+    for _ in range(8):  # an alias of an alias: more is a circle
+        found = _first(draft, unit) or _first(draft, _template(unit))
+        if found is None or _is_mask(draft, found):
+            return None
+        entry = draft.load(found)
+        name = PurePosixPath(entry.target).name if isinstance(entry, Link) else ""
+        if name in ("", unit, _template(unit)):
+            return found if draft.exists(found) else None
+        unit = name
+    return None
+
+
+def unit_name(draft: Draft, unit: str) -> str:
+    """Return the name that an alias stands for ("ssh.service" for "sshd.service" on Debian), or the name itself."""
+    path = unit_file(draft, unit)
+    name = unit if path is None else PurePosixPath(path).name
+    return unit if name == _template(unit) else name
+
+
+def masked(draft: Draft, unit: str) -> bool:
+    """Whether systemd refuses to start the unit at all: its file is a link to /dev/null, or empty."""
+    found = _first(draft, unit) or _first(draft, _template(unit))
+    return found is not None and _is_mask(draft, found)
+
+
+def enabled(draft: Draft, unit: str) -> bool:
+    """Whether something starts the unit at boot: a link in a .wants or .requires folder of the operator's or of the vendor's."""
+    if masked(draft, unit):
+        return False
+    names = {unit, unit_name(draft, unit)}
+    return any(PurePosixPath(path).name in names for folder in FOLDERS for path in draft.glob(f"{folder}/*.*/*"))
+
+
+def enable(draft: Draft, unit: str, *, why: str) -> bool:
+    """The unit, and what it names in Also=, is unmasked and has the links of its [Install] section.
+
+    Return False, and change nothing, where the guest has no such unit.
+    """
+    unmask(draft, unit, why=why)
+    if unit_file(draft, unit) is None:
+        return False
+    for name in _with_also(draft, unit_name(draft, unit)):
+        path = unit_file(draft, name)
+        if path is None:
+            continue
+        install = _install(draft, name, path)
+        linked = name.replace("@.", f"@{install.default_instance}.") if install.default_instance else name
+        for folder in install.links:
+            _link(draft, f"{OPERATORS}/{_expanded(folder, linked)}/{linked}", path, why)
+        for alias in install.alias:
+            _link(draft, f"{OPERATORS}/{_expanded(alias, linked)}", path, why)
+    return True
+
+
+def disable(draft: Draft, unit: str, *, why: str) -> None:
+    """No link of the operator's starts the unit, or what it names in Also=. Its file stays, and so does a mask.
+
+    Of a service that has only a script in /etc/init.d, the links that start it go. A unit that the vendor's own folder
+    starts is still `enabled` afterwards: only `mask` stops it.
+    """
+    names = set(_with_also(draft, unit_name(draft, unit))) | {unit}
+    templates = {_template(name) for name in names}
+    for path in (*draft.glob(f"{OPERATORS}/*"), *draft.glob(f"{OPERATORS}/*.*/*")):
+        entry = draft.load(path)
+        if not isinstance(entry, Link) or _is_mask(draft, path):
+            continue
+        target = PurePosixPath(entry.target).name
+        if target in names | templates and (target in names or PurePosixPath(path).name in names):
+            draft.remove(path, why=why)
+    if unit_file(draft, unit) is None and unit.endswith(".service"):
+        script = unit.removesuffix(".service")
+        for path in (*draft.glob("/etc/rc[2-5].d/S[0-9][0-9]*"), *draft.glob("/etc/*/rc[2-5].d/S[0-9][0-9]*")):
+            if PurePosixPath(path).name[3:] == script:
+                draft.remove(path, why=why)
+
+
+def mask(draft: Draft, unit: str, *, why: str) -> None:
+    """Nothing can start the unit. An operator's own file of that name gives way."""
+    if not masked(draft, unit):
+        draft.link(f"{OPERATORS}/{unit}", "/dev/null", why=why)
+
+
+def unmask(draft: Draft, unit: str, *, why: str) -> None:
+    """The operator's mask of the unit is gone."""
+    path = f"{OPERATORS}/{unit}"
+    if draft.kind(path) is not Kind.MISSING and _is_mask(draft, path):
+        draft.remove(path, why=why)
+
+
+def _first(draft: Draft, unit: str) -> str | None:
+    paths = (f"{folder}/{unit}" for folder in FOLDERS)
+    return next((path for path in paths if draft.kind(path) in (Kind.FILE, Kind.LINK)), None)
+
+
+def _is_mask(draft: Draft, path: str) -> bool:
+    entry = draft.load(path)
+    if isinstance(entry, Link):
+        return entry.target == "/dev/null"
+    file = draft.file(path)
+    return file is not None and not file.content
+
+
+def _install(draft: Draft, unit: str, path: str) -> Install:
+    folders = (f"{folder}/{name}.d" for folder in reversed(FOLDERS) for name in dict.fromkeys((_template(unit), unit)))
+    drop_ins = {PurePosixPath(file).name: file for folder in folders for file in draft.glob(f"{folder}/*.conf")}
+    return install_section(draft.read(path) or "", *(draft.read(drop_ins[name]) or "" for name in sorted(drop_ins)))
+
+
+def _with_also(draft: Draft, unit: str) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    todo = [unit]
+    while todo:
+        name = todo.pop(0)
+        if name not in names:
+            names[name] = None
+            path = unit_file(draft, name)
+            todo.extend(_install(draft, name, path).also if path else ())
+    return tuple(names)
+
+
+def _link(draft: Draft, path: str, target: str, why: str) -> None:
+    """Link as systemctl does: one that leads to the same unit, by whatever folder, is left as it is."""
+    entry = draft.load(path)
+    same = isinstance(entry, Link) and PurePosixPath(entry.target).name == PurePosixPath(target).name
+    if not same and path != target:
+        draft.link(path, target, why=why)
+
+
+def _template(unit: str) -> str:
+    return re.sub(r"@[^.]*\.", "@.", unit) if "@" in unit else unit
+
+
+def _expanded(text: str, unit: str) -> str:
+    """Expand the specifiers that [Install] sections of real units use."""
+    stem = unit.rpartition(".")[0]
+    prefix, _, instance = stem.partition("@")
+    return text.replace("%i", instance).replace("%p", prefix).replace("%n", unit).replace("%N", stem)
