@@ -1,0 +1,185 @@
+"""One migration's memory on disk: which stages are done with which result, and which remote things it has made.
+
+A job is a folder. What is written there survives `kill -9`: each file is replaced whole, each ledger line is synced before the thing it
+names is made. No secret is ever written there.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from migrate.errors import MigrateError, UsageError
+
+SOCKET_LIMIT = 107
+"""The longest path of a unix socket, in bytes: unix(7)."""
+SOCKET_ROOM = 36
+"""What we append to a job's run folder for a socket."""
+
+
+class JobFile(BaseModel):
+    """job.json. `request` says what was asked, in the user's words; `stages` holds the result of each finished stage."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = 1
+    request: dict[str, JsonValue]
+    stages: dict[str, dict[str, JsonValue]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A remote thing of this job that is not known to be gone. `kind` is "bucket", "upload", "object" or "image"."""
+
+    kind: str
+    names: Mapping[str, str]
+
+
+class Ledger:
+    """The remote things of one job, written down before they are made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def will_make(self, kind: str, **names: str) -> None:
+        self._append({"will_make": kind, **names})
+
+    def gone(self, kind: str, **names: str) -> None:
+        """`kind` with these names is deleted, or was never made; names that are left out match any."""
+        self._append({"gone": kind, **names})
+
+    def left(self) -> tuple[Made, ...]:
+        """Return what may still exist, oldest first."""
+        left: list[Made] = []
+        for line in self._path.read_text().splitlines() if self._path.exists() else []:
+            try:
+                names = {str(key): str(value) for key, value in json.loads(line).items()}
+            except ValueError:
+                continue  # the line that a crash cut off; what it named was not made yet
+            if kind := names.pop("will_make", None):
+                made = Made(kind, names)
+                left = [*(one for one in left if one != made), made]
+            elif kind := names.pop("gone", None):
+                left = [one for one in left if one.kind != kind or not names.items() <= one.names.items()]
+        return tuple(left)
+
+    def _append(self, line: Mapping[str, str]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Job:
+    """One migration. The same request finds the same job again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self.ledger = Ledger(folder / "ledger.jsonl")
+
+    @property
+    def run_folder(self) -> Path:
+        """For sockets and scratch; emptied at the start of each run."""
+        return self.folder / "run"
+
+    @property
+    def overlay(self) -> Path:
+        return self.folder / "overlay.qcow2"
+
+    @property
+    def image(self) -> Path:
+        return self.folder / "image.qcow2"
+
+    @property
+    def request(self) -> dict[str, JsonValue]:
+        return self._file().request
+
+    def result(self, stage: str) -> dict[str, JsonValue] | None:
+        """Return what a finished stage left; None where it has not finished."""
+        return self._file().stages.get(stage)
+
+    def finish(self, stage: str, result: dict[str, JsonValue]) -> None:
+        file = self._file()
+        file.stages[stage] = result
+        self._write(file)
+
+    def forget(self, *stages: str) -> None:
+        """These stages have not finished."""
+        file = self._file()
+        for stage in stages:
+            file.stages.pop(stage, None)
+        self._write(file)
+
+    def delete(self) -> None:
+        """The folder is gone. What it made remotely must be gone before."""
+        shutil.rmtree(self.folder)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the job for this process. Raise UsageError where another one runs it."""
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(
+                    f"{self.name} is running in another process", hint="Wait for it, or stop it."
+                ) from error
+            yield
+
+    def _file(self) -> JobFile:
+        path = self.folder / "job.json"
+        try:
+            return JobFile.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise MigrateError(
+                f"{path} cannot be read as a job", hint=f"Remove it with: magalu-migrate clean {self.folder.name}"
+            ) from error
+
+    def _write(self, file: JobFile) -> None:
+        write_whole(self.folder / "job.json", file.model_dump_json(indent=1).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """All jobs below one folder, the work folder that the user may name."""
+
+    root: Path
+
+    def find(self, name: str, request: dict[str, JsonValue]) -> Job:
+        """Return the job for this request, made where there is none yet. Its name begins with `name`."""
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:8]
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:32] or "vm"
+        folder = self.root / "jobs" / f"{safe}-{digest}"
+        if len(os.fsencode(folder)) + SOCKET_ROOM > SOCKET_LIMIT:
+            raise UsageError(
+                f"the work folder's path is too long: {folder}",
+                hint="Sockets live there. Name a shorter one with --work.",
+            )
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        job = Job(folder)
+        if not (folder / "job.json").exists():
+            write_whole(folder / "job.json", JobFile(request=request).model_dump_json(indent=1).encode())
+        return job
+
+    def all(self) -> tuple[Job, ...]:
+        folder = self.root / "jobs"
+        return tuple(Job(path) for path in sorted(folder.iterdir()) if path.is_dir()) if folder.is_dir() else ()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file holds this content, or, after a crash, what it held before."""
+    draft = path.with_name(path.name + ".new")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,193 @@
+"""What the user sees of a run: bars on a terminal, plain lines without one, JSON lines for programs. Nothing else draws."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import Progress as Bars
+from rich.progress import ProgressColumn as Column
+from rich.text import Text
+
+from migrate.errors import MigrateError, NotMigratable
+from migrate.run import Event, Note, Progress, StageBegan, StageDone
+from migrate.text import clock, shown, size
+
+Listener = Callable[[Event], None]
+PLAIN_EVERY_S = 10.0
+"""How often a plain log repeats the progress of a stage."""
+
+
+@contextmanager
+def listener(kind: str) -> Iterator[Listener]:
+    """Yield what a Run tells its events to: "text" (bars where standard error is a terminal) or "json"."""
+    if kind == "json":
+        yield JsonLines(sys.stderr)
+    elif sys.stderr.isatty():
+        with Screen() as screen:
+            yield screen
+    else:
+        yield PlainLines(sys.stderr)
+
+
+class JsonLines:
+    """Each event as one JSON object on a line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageBegan(stage=stage):
+                values: dict[str, object] = {"event": "stage began", "stage": stage}
+            case Progress(stage=stage, done=done, total=total, unit=unit, what=what):
+                values = {"event": "progress", "stage": stage, "done": done, "total": total, "unit": unit, "what": what}
+            case StageDone(stage=stage, summary=summary, seconds=seconds):
+                values = {"event": "stage done", "stage": stage, "summary": summary, "seconds": round(seconds, 2)}
+            case Note(text=text, level=level):
+                values = {"event": "note", "text": text, "level": level}
+        print(json.dumps(values), file=self._file, flush=True)
+
+
+class PlainLines:
+    """The same facts for a log file: one line a fact, no bars, no colours."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._next: dict[str, float] = {}
+        self._rate = Rate()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageBegan(stage=stage):
+                self._next[stage] = time.monotonic() + PLAIN_EVERY_S
+                self._say(f"   {stage}")
+            case Progress(stage=stage) if time.monotonic() >= self._next.get(stage, 0.0):
+                self._next[stage] = time.monotonic() + PLAIN_EVERY_S
+                self._say(f"   {stage:<11} {self._rate.words(event)}")
+            case StageDone(stage=stage, summary=summary, seconds=seconds):
+                self._say(f" ✓ {stage:<11} {shown(summary):<66} {clock(seconds):>7}")
+            case Note(text=text, level=level):
+                self._say(f" {'!' if level == 'warning' else '·'} {shown(text)}")
+            case _:
+                pass
+
+    def _say(self, line: str) -> None:
+        print(line.rstrip(), file=self._file, flush=True)
+
+
+class Screen:
+    """A line for each stage that is done, and a bar for the one that runs."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=26),
+            _Words(),
+            console=self._console,
+            transient=True,
+        )
+        self._rate = Rate()
+        self._tasks: dict[str, int] = {}
+
+    def __enter__(self) -> "Screen":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageBegan(stage=stage):
+                self._tasks[stage] = self._bars.add_task(stage, total=None, words="")
+            case Progress(stage=stage, done=done, total=total) if stage in self._tasks:
+                task = self._bars.tasks[self._bars.task_ids.index(self._tasks[stage])]  # type: ignore[arg-type]
+                self._bars.update(task.id, completed=done, total=total, words=self._rate.words(event))
+            case StageDone(stage=stage, summary=summary, seconds=seconds):
+                self._remove(stage)
+                self._bars.print(_done(stage, summary, seconds, self._console.width))
+            case Note(text=text, level=level):
+                mark, style = ("!", "yellow") if level == "warning" else ("·", "dim")
+                self._bars.print(Text(f" {mark} {shown(text)}", style))
+            case _:
+                pass
+
+    def _remove(self, stage: str) -> None:
+        number = self._tasks.pop(stage, None)
+        if number is not None:
+            self._bars.remove_task(number)  # type: ignore[arg-type]
+
+
+class _Words(Column):
+    """What stands behind the bar."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("words", "")))
+
+
+def _done(stage: str, summary: str, seconds: float, width: int) -> Text:
+    line = Text(" ✓ ", "green")
+    line.append(f"{stage:<11} ", "default")
+    room = max(20, min(width, 120) - 16 - 8)
+    text = shown(summary)
+    line.append(f"{text if len(text) <= room else text[: room - 1] + '…':<{room}}", "default")
+    line.append(f"{clock(seconds):>7}", "dim")
+    return line
+
+
+class Rate:
+    """Words for a progress event: how much, how fast, how long still. The rate is that of the last seconds."""
+
+    WINDOW_S = 10.0
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[tuple[float, float]]] = {}
+
+    def words(self, event: Progress) -> str:
+        now = time.monotonic()
+        seen = self._seen.setdefault(event.stage, [])
+        seen.append((now, event.done))
+        while len(seen) > 2 and now - seen[0][0] > self.WINDOW_S:
+            seen.pop(0)
+        parts = [shown(event.what)] if event.what else []
+        if event.total:
+            parts.insert(0, self._amount(event))
+        elapsed, moved = now - seen[0][0], event.done - seen[0][1]
+        if event.unit == "B" and elapsed > 1 and moved > 0:
+            rate = moved / elapsed
+            parts.append(f"{size(rate)}/s")
+            if event.total and event.total > event.done:
+                parts.append(f"{clock((event.total - event.done) / rate)} left")
+        return " · ".join(parts)
+
+    @staticmethod
+    def _amount(event: Progress) -> str:
+        total = event.total or 0.0
+        if event.unit == "B":
+            return f"{size(event.done)} of {size(total)}"
+        if event.unit == "s":
+            return f"{clock(event.done)} of at most {clock(total)}"
+        return f"{event.done:.0f} of {total:.0f} {event.unit}"
+
+
+def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, str]]:
+    """Return the lines of an error and their styles, as screens.md has them: what happened, then what to do next."""
+    if isinstance(error, NotMigratable):
+        count = len(error.reasons)
+        head = f"{shown(error.subject)} cannot be moved, for {count} reason{'s' if count > 1 else ''}; nothing was touched:"
+        found = [(head, "bold red")]
+        for reason in error.reasons:
+            found.append((f"  {reason.code:<10} {shown(reason.text)}", ""))
+            if reason.remedy:
+                found.append((f"  {'':<10} {shown(reason.remedy)}", ""))
+        return found
+    message = shown(error.message)
+    head = message if subject is None or message.startswith(subject) else f"{shown(subject)}: {message}"
+    return [(head, "bold red")] + ([(shown(error.hint), "")] if error.hint else [])
