@@ -177,14 +177,14 @@ class MemoryGuest:
         kind = self.kind(path)
         if kind is Kind.OTHER:
             raise GuestError(f"{path} in the guest is a device, socket or pipe, and stays as it is")
-        if path == "/" and not isinstance(entry, Folder):
-            raise GuestError("the root folder of the guest stays a folder")
+        if path == "/":
+            raise GuestError("the root folder of the guest stays as it is")
         if kind is Kind.FOLDER and not isinstance(entry, Folder) and self.names(path):
             raise GuestError(f"{path} in the guest is a folder that is not empty")
         if entry is None:
             self._tree.pop(path, None)
             return
-        if path != "/" and self.kind(parent(path)) is not Kind.FOLDER:
+        if self.kind(parent(path)) is not Kind.FOLDER:
             raise GuestError(f"{path} in the guest has no folder to be in")
         self._tree[path] = entry
 

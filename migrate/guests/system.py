@@ -1,0 +1,110 @@
+"""Who the guest is and what is installed on it, read from its files by us: os-release, the ELF header of its shell, dpkg's or RPM's database."""
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from migrate.errors import GuestError
+from migrate.guest import File, Kind, Os, Package
+from migrate.guests import dpkg, rpmdb
+from migrate.guests.paths import Files, parent, resolved
+from migrate.run import Run
+
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+"""Source: os-release(5)."""
+
+ELF_MACHINES = {3: "i386", 62: "amd64", 183: "arm64", 40: "armhf", 22: "s390x", 243: "riscv64", 21: "ppc64el"}
+"""e_machine of the ELF header in dpkg's words. Source: elf.h, dpkg's cputable."""
+
+PROGRAMS = ("/bin/sh", "/bin/bash", "/usr/bin/env")
+
+
+def text_of(files: Files, path: str) -> str | None:
+    """Return the text of the file that a path leads to, links followed; None where it leads to no file."""
+    at = resolved(files, path)
+    if files.kind(at) is not Kind.FILE:
+        return None
+    entry = files.load(at)
+    return entry.text if isinstance(entry, File) else None
+
+
+def os_of(files: Files) -> Os:
+    """Read os-release(5). Raise GuestError where there is none."""
+    text = next((found for path in OS_RELEASE if (found := text_of(files, path)) is not None), None)
+    if text is None:
+        raise GuestError(f"the guest has neither {' nor '.join(OS_RELEASE)}, so it is not known what it is")
+    values = assignments(text)
+    return Os(
+        id=values.get("ID", "linux"),
+        id_like=tuple(values.get("ID_LIKE", "").split()),
+        version_id=values.get("VERSION_ID", ""),
+        codename=values.get("VERSION_CODENAME", "") or values.get("UBUNTU_CODENAME", ""),
+        pretty=values.get("PRETTY_NAME", ""),
+        arch=_arch(files),
+    )
+
+
+def assignments(text: str) -> dict[str, str]:
+    """Return the assignments of a file in the form of os-release(5), quotes taken off."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith("#"):
+            found[name] = value[1:-1] if value[:1] in ("'", '"') and value[-1:] == value[:1] else value
+    return found
+
+
+def _arch(files: Files) -> str:
+    for path in PROGRAMS:
+        at = resolved(files, path)
+        entry = files.load(at) if files.kind(at) is Kind.FILE else None
+        if isinstance(entry, File) and entry.content[:4] == b"\x7fELF" and len(entry.content) >= 20:
+            (machine,) = struct.unpack_from("<H" if entry.content[5] == 1 else ">H", entry.content, 18)
+            return ELF_MACHINES.get(machine, f"elf-{machine}")
+    return "amd64"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What the guest's package database says: the packages, the files of each, and the packages that were left half done."""
+
+    packages: Mapping[str, Package]
+    files: Mapping[str, frozenset[str]]
+    unfinished: tuple[str, ...] = ()
+
+    def files_of(self, package: str) -> frozenset[str]:
+        if package not in self.packages:
+            raise GuestError(f"the package {package} is not installed in the guest")
+        return self.files.get(package, frozenset())
+
+
+def read_installed(files: Files, run: Run, arch: str, texts: Callable[[str], Mapping[str, str]]) -> Installed:
+    """Read dpkg's database, or RPM's; no packages where there is neither. `texts` gives all texts in a folder at once."""
+    status = text_of(files, dpkg.STATUS)
+    if status is None:
+        database = rpmdb.read(files, run) if rpmdb.database_files(files) else rpmdb.RpmDatabase({}, {})
+        return Installed(database.packages, _real(files, database.files))
+    packages = dpkg.installed(status, arch)
+    listings = {name: text for name, text in texts(resolved(files, dpkg.INFO)).items() if name.endswith(".list")}
+    owned = {
+        name: next((dpkg.owned(listings[each]) for each in dpkg.list_names(package) if each in listings), frozenset())
+        | dpkg.conffiles(package.record)
+        for name, package in packages.items()
+    }
+    return Installed(packages, _real(files, owned), dpkg.unfinished(status))
+
+
+def _real(files: Files, owned: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """Name each file by its resolved path: a package may say /lib/x where the guest has /usr/lib/x."""
+    folders: dict[str, str] = {}
+
+    def real(path: str) -> str:
+        folder = parent(path)
+        if folder not in folders:
+            top = "/" + folder.split("/")[1]
+            if top not in folders:
+                folders[top] = resolved(files, top)
+            folders[folder] = folders[top].rstrip("/") + folder[len(top) :]
+        return folders[folder].rstrip("/") + path[len(folder.rstrip("/")) :]
+
+    return {name: frozenset(map(real, paths)) for name, paths in owned.items()}
