@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import BarColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
@@ -94,7 +94,7 @@ class Screen:
             transient=True,
         )
         self._rate = Rate()
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Screen":
         self._bars.start()
@@ -108,8 +108,7 @@ class Screen:
             case StageBegan(stage=stage):
                 self._tasks[stage] = self._bars.add_task(stage, total=None, words="")
             case Progress(stage=stage, done=done, total=total) if stage in self._tasks:
-                task = self._bars.tasks[self._bars.task_ids.index(self._tasks[stage])]  # type: ignore[arg-type]
-                self._bars.update(task.id, completed=done, total=total, words=self._rate.words(event))
+                self._bars.update(self._tasks[stage], completed=done, total=total, words=self._rate.words(event))
             case StageDone(stage=stage, summary=summary, seconds=seconds):
                 self._remove(stage)
                 self._bars.print(_done(stage, summary, seconds, self._console.width))
@@ -122,7 +121,7 @@ class Screen:
     def _remove(self, stage: str) -> None:
         number = self._tasks.pop(stage, None)
         if number is not None:
-            self._bars.remove_task(number)  # type: ignore[arg-type]
+            self._bars.remove_task(number)
 
 
 class _Words(Column):
