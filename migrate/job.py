@@ -10,6 +10,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +21,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from migrate.errors import MigrateError, UsageError
 
-SOCKET_LIMIT = 107
-"""The longest path of a unix socket, in bytes: unix(7)."""
-SOCKET_ROOM = 36
-"""What we append to a job's run folder for a socket."""
+SCRATCH = Path("/var/tmp")  # noqa: S108  # mkdtemp makes a folder of our own in it
+"""Where a run's sockets and scratch live: a socket's path has at most 107 bytes (unix(7)), which a home folder may well exceed."""
 
 
 class JobFile(BaseModel):
@@ -87,11 +87,6 @@ class Job:
         self.ledger = Ledger(folder / "ledger.jsonl")
 
     @property
-    def run_folder(self) -> Path:
-        """For sockets and scratch; emptied at the start of each run."""
-        return self.folder / "run"
-
-    @property
     def overlay(self) -> Path:
         return self.folder / "overlay.qcow2"
 
@@ -135,6 +130,28 @@ class Job:
                 ) from error
             yield
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for this run's sockets and scratch, gone afterwards; what a dead run left is swept first."""
+        self.sweep()
+        folder = Path(tempfile.mkdtemp(prefix="mm-", dir=SCRATCH))
+        write_whole(self._scratch_note, os.fsencode(folder))
+        try:
+            yield folder
+        finally:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """The scratch folder of the last run is gone, with whatever is still mounted in it."""
+        if not self._scratch_note.exists():
+            return
+        remove_with_mounts(Path(os.fsdecode(self._scratch_note.read_bytes())))
+        self._scratch_note.unlink()
+
+    @property
+    def _scratch_note(self) -> Path:
+        return self.folder / "scratch"
+
     def _file(self) -> JobFile:
         path = self.folder / "job.json"
         try:
@@ -159,11 +176,6 @@ class Jobs:
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:8]
         safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:32] or "vm"
         folder = self.root / "jobs" / f"{safe}-{digest}"
-        if len(os.fsencode(folder)) + SOCKET_ROOM > SOCKET_LIMIT:
-            raise UsageError(
-                f"the work folder's path is too long: {folder}",
-                hint="Sockets live there. Name a shorter one with --work.",
-            )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         job = Job(folder)
         if not (folder / "job.json").exists():
@@ -173,6 +185,17 @@ class Jobs:
     def all(self) -> tuple[Job, ...]:
         folder = self.root / "jobs"
         return tuple(Job(path) for path in sorted(folder.iterdir()) if path.is_dir()) if folder.is_dir() else ()
+
+
+def remove_with_mounts(folder: Path) -> None:
+    """The folder is gone. What is mounted in it is unmounted first, lazily, so that nothing is deleted through a mount."""
+    inside = f"{folder}/"
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        point = line.split()[4].encode().decode("unicode_escape")  # proc(5): blanks are written as \040
+        if point.startswith(inside):
+            subprocess.run(["umount", "--lazy", "--", point], check=False, capture_output=True)
+    if not any(line.split()[4].startswith(inside) for line in Path("/proc/self/mountinfo").read_text().splitlines()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:
