@@ -205,7 +205,7 @@ class Draft:
         return self._guest.plan_packages(install=install, remove=remove, installed=self.packages)
 
     def change_packages(self, change: PackageChange, *, why: str) -> None:
-        """The packages are installed and removed as planned; what only the removed ones own is gone."""
+        """The packages are installed and removed as planned; what only the removed ones own is gone, with the folders that this empties."""
         if not change.install and not change.remove:
             return
         packages = dict(self.packages)
@@ -217,6 +217,7 @@ class Draft:
             real = self._resolve(path, last=False)
             if self._kind(real) in (Kind.FILE, Kind.LINK):
                 self._hidden.add(real)
+                self._hide_emptied(str(PurePosixPath(real).parent))
         packages.update({package.name: package for package in change.install})
         self._packages = packages
         self._effects.append(PackageEdit(self._by, why, change))
@@ -263,6 +264,12 @@ class Draft:
         self._hidden.discard(real)
         self._folders.clear()
         self._effects.append(Edit(self._by, why, real, before, after))
+
+    def _hide_emptied(self, folder: str) -> None:
+        """As dpkg and rpm do: a package's folders go with it, unless something else is in them."""
+        while folder != "/" and self._kind(folder) is Kind.FOLDER and not self._names(folder):
+            self._hidden.add(folder)
+            folder = str(PurePosixPath(folder).parent)
 
     def _make_folders(self, real: str, why: str) -> None:
         kind = self._kind(real)

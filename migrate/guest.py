@@ -112,7 +112,8 @@ class Filesystem:
 
     `device` is the name in the appliance's order ("/dev/sda2", "/dev/vg0/root"); `disk` counts from 0 and `partition` from 1,
     both None on a logical volume. `mountpoint` is where the guest's fstab mounts it ("swap" for swap space), None where it does not.
-    Offsets and sizes in bytes; `start` is None on a logical volume.
+    Offsets and sizes in bytes; `start` is None on a logical volume. `free` is what can still be written into a mounted file system,
+    None where that is not known.
     """
 
     device: str
@@ -125,6 +126,7 @@ class Filesystem:
     partition: int | None = None
     start: int | None = None
     mountpoint: str | None = None
+    free: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class DropPartition:
-    """Delete a partition from its disk's table; its content is given up."""
+    """Delete a partition from its disk's table; its content is given up. An extended partition that is empty then goes with it."""
 
     disk: int
     partition: int

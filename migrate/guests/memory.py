@@ -216,11 +216,15 @@ class MemoryGuest:
         )
 
     def change_packages(self, change: PackageChange) -> None:
-        for package in change.remove:
-            held = self._held.pop(package.name, None)
-            for path in sorted(held.files if held else (), reverse=True):
+        owned = {name: self.files_of(name) for name in self._held}
+        gone = {package.name for package in change.remove}
+        kept = frozenset[str]().union(*(files for name, files in owned.items() if name not in gone))
+        for name in gone & set(self._held):
+            for path in owned[name] - kept:
                 if self.kind(path) in (Kind.FILE, Kind.LINK):
                     self.store(path, None)
+                    self._remove_emptied(parent(path))
+            del self._held[name]
         for package in change.install:
             self._unpack(self._available[package.name])
 
@@ -279,6 +283,12 @@ class MemoryGuest:
     def _place(self, path: str, entry: Entry) -> None:
         self._make_folders(parent(path))
         self._tree[path] = entry
+
+    def _remove_emptied(self, folder: str) -> None:
+        """As dpkg and rpm do: a package's folders go with it, unless something else is in them."""
+        while folder != "/" and self.kind(folder) is Kind.FOLDER and not self.names(folder):
+            self.store(folder, None)
+            folder = parent(folder)
 
     def _make_folders(self, path: str) -> None:
         names = parts(path)
@@ -441,9 +451,9 @@ def _layout(value: Mapping[str, Any] | None, firmware: Firmware) -> Layout:
         start = (own or 0) + size if named else start
         texts = {key: each.get(key) for key in ("uuid", "label", "partuuid", "mountpoint")}
         disk, partition = each.get("disk", disk), each.get("partition", partition)
-        filesystems.append(
-            Filesystem(each["device"], each["type"], size, disk=disk, partition=partition, start=own, **texts)
-        )
+        place = {"disk": disk, "partition": partition, "start": own}
+        free = _bytes(each["free"]) if "free" in each else None
+        filesystems.append(Filesystem(each["device"], each["type"], size, **place, **texts, free=free))
     root = next((fs.device for fs in filesystems if fs.mountpoint == "/"), "") or value["root"]
     table = value.get("table", "gpt" if firmware is Firmware.UEFI else "dos")
     return Layout(tuple(filesystems), root, firmware, _bytes(value.get("disk_size", start + MIB)), table)
