@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrate.errors import MigrateError, ToolFailed
-from migrate.nbd import socket_path
 from migrate.run import Limits, Progress, Run
 
 PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
@@ -27,17 +26,7 @@ class ImageFile:
 def make_overlay(run: Run, overlay: Path, uri: str) -> None:
     """An empty qcow2 takes what is written; what is not, is read from the disk behind the URI, which is never written."""
     overlay.unlink(missing_ok=True)
-    run.tool(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing(uri), overlay])
-
-
-def point_overlay(run: Run, overlay: Path, uri: str) -> None:
-    """The overlay reads through to the same disk on another socket: sockets do not outlive a run."""
-    run.tool(["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", backing(uri), overlay])
-
-
-def backing(uri: str) -> str:
-    """Return the name by which QEMU opens a unix-socket NBD export as a backing file."""
-    return "json:" + json.dumps({"driver": "nbd", "server": {"type": "unix", "path": str(socket_path(uri))}})
+    run.tool(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", uri, overlay])
 
 
 def convert(run: Run, overlay: Path, image: Path, stage: str) -> ImageFile:

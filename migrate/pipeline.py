@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from migrate.convert import ImageFile, convert, make_overlay
 from migrate.draft import Draft
 from migrate.effects import Changes, Severity
-from migrate.errors import GuestError, MigrateError, NotMigratable, ProofFailed, Reason, TargetError
+from migrate.errors import GuestError, MigrateError, NotMigratable, ProofFailed, Reason, TargetError, UsageError
 from migrate.guest import Guest
 from migrate.job import Job
 from migrate.login import login_user
@@ -70,6 +70,7 @@ class Order:
     remediations: Sequence[Remediation]
     keep_object: bool = False
     skip_data_disks: bool = False
+    approved: str | None = None
 
 
 @dataclass(slots=True)
@@ -187,6 +188,11 @@ def _repair(
                 if finding.severity is Severity.ERROR
             ],
         )
+        if order.approved not in (None, before.changes.plan):
+            raise UsageError(
+                f"{vm.name}: the plan is {before.changes.plan} now, not {order.approved} as approved",
+                hint="The guest, its repositories or the options have changed. Look again with `magalu-migrate preview`.",
+            )
         changes = remediate(run, repair.guest, order.remediations, order.settings, stage)
         after = previewed(run, repair.guest, order.remediations, order.settings)
         if after.effects:

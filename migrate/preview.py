@@ -110,6 +110,53 @@ def to_json(preview: Preview) -> dict[str, object]:
     }
 
 
+def inventory(preview: Preview) -> Iterator[Line]:
+    """Yield what a VM is, one fact a line."""
+    yield Line(_head(preview), "bold")
+    yield Line()
+    vm = preview.vm
+    facts = [
+        ("system", f"{preview.os.pretty or preview.os.id} ({preview.os.arch})"),
+        ("kernels", ", ".join(preview.kernels) or "none found"),
+        ("firmware", preview.layout.firmware.value.upper()),
+        ("processors", str(vm.vcpus or "not said")),
+        ("memory", size(vm.memory_bytes) if vm.memory_bytes else "not said"),
+        ("cards", ", ".join(f"{nic.name} {nic.mac or ''}".strip() for nic in vm.nics) or "not said"),
+        ("disks", ", ".join(f"{disk.name} {size(disk.size)} {disk.format}" for disk in vm.disks)),
+        ("partitions", preview.layout.table),
+    ]
+    for name, text in facts:
+        yield Line(f"  {name:<11} {shown(text)}")
+    for fs in preview.layout.filesystems:
+        words = [fs.device, fs.type, size(fs.size), f"on {fs.mountpoint}" if fs.mountpoint else "", fs.uuid or ""]
+        yield Line(shown(f"  {'':<11} {words[0]:<22} {words[1]:<8} {words[2]:>9}  {words[3]:<14} {words[4]}").rstrip())
+    if preview.login:
+        yield Line(f"  {'login':<11} {shown(preview.login)}")
+
+
+def inventory_json(preview: Preview) -> dict[str, object]:
+    """Return what a VM is as JSON values."""
+    vm = preview.vm
+    values = {key: value for key, value in to_json(preview).items() if key not in ("changes", "can_go")}
+    return values | {
+        "vcpus": vm.vcpus,
+        "memory_bytes": vm.memory_bytes,
+        "nics": [{"name": nic.name, "mac": nic.mac} for nic in vm.nics],
+        "disks": [{"name": disk.name, "bytes": disk.size, "format": disk.format} for disk in vm.disks],
+    }
+
+
+def explained(remediation: Remediation) -> Iterator[Line]:
+    """Yield what a remediation does, why, on which guests, and where we know it from."""
+    yield Line(f"{remediation.name}: {remediation.title[:1].lower()}{remediation.title[1:]}", "bold cyan")
+    yield Line()
+    yield from _wrapped("", remediation.about)
+    if remediation.sources:
+        yield Line()
+        for source in remediation.sources:
+            yield from _wrapped("  source   ", source)
+
+
 def changes_json(changes: Changes) -> dict[str, object]:
     """Return changes as JSON values: effects with their diffs, findings, facts and the plan's hash."""
     return {

@@ -1,0 +1,473 @@
+"""The command line: words in, screens out. Nothing here knows how anything is done."""
+
+import functools
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from platformdirs import user_state_path
+from pydantic import JsonValue
+from rich.console import Console
+from rich.text import Text
+
+from migrate import preview as previews
+from migrate import show, wiring
+from migrate.doctor import checks
+from migrate.errors import MigrateError, NotMigratable, Stopped, UsageError
+from migrate.job import Job, Jobs
+from migrate.pipeline import Order, Outcome, look
+from migrate.pipeline import migrate as migrate_vm
+from migrate.preview import Line
+from migrate.remediation import Settings
+from migrate.run import Run
+from migrate.source import Firmware
+from migrate.text import clock, shown, size
+
+FAILED, STOPPED = MigrateError.exit_code, Stopped.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class GuestOptions:
+    """What `inspect`, `preview` and `vm` share: how the disk is read, and how the guest is repaired."""
+
+    disk_format: str | None
+    room: str
+    skip: tuple[str, ...]
+    keep_machine_id: bool
+    force_datasource: str | None
+    work: Path
+    output: str
+
+    @property
+    def settings(self) -> Settings:
+        known = {remediation.name for remediation in wiring.REMEDIATIONS}
+        unknown = sorted(set(self.skip) - known)
+        if unknown:
+            raise UsageError(
+                f"--skip {unknown[0]}: there is no remediation of that name",
+                hint="`magalu-migrate remediations list` shows all.",
+            )
+        return Settings(self.force_datasource, not self.keep_machine_id, frozenset(self.skip))
+
+
+work_option = click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=user_state_path("magalu-migrate"),
+    envvar="MAGALU_MIGRATE_WORK",
+    show_default=True,
+    help="Folder for images, overlays and what a second run goes on from.",
+)
+output_option = click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How results are written: json is one object on standard output, with events as lines on standard error.",
+)
+GUEST_OPTIONS = (
+    click.option("--format", "disk_format", help="What the disk is, e.g. raw for one without a partition table."),
+    click.option(
+        "--room",
+        type=click.Choice(["auto", "appliance", "overlay"]),
+        default="auto",
+        show_default=True,
+        help="Where the guest's own programs run.",
+    ),
+    click.option("--skip", multiple=True, metavar="NAME", help="Leave a remediation out; may be repeated."),
+    click.option("--keep-machine-id", is_flag=True, help="Only where the source VM stays off: twins get one address."),
+    click.option("--force-datasource", metavar="NAME", help="cloud-init's only datasource; default: it finds one."),
+    work_option,
+    output_option,
+)
+
+
+def guest_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of GuestOptions; it receives them as `options`."""
+
+    @functools.wraps(command)
+    def with_options(**words: Any) -> None:
+        shared = {name: words.pop(name) for name in GuestOptions.__slots__}
+        command(options=GuestOptions(**shared), **words)
+
+    for option in reversed(GUEST_OPTIONS):
+        with_options = option(with_options)
+    return with_options
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="magalu-migrate")
+def main() -> None:
+    """Take Linux VMs from a disk file to Magalu Cloud, repaired and proven.
+
+    \b
+    Look first:     magalu-migrate preview erp01.ova
+    Rehearse:       magalu-migrate vm erp01.ova --sandbox
+    Do it:          magalu-migrate vm erp01.ova
+    """
+
+
+@main.command()
+@click.argument("address")
+@guest_options
+def preview(address: str, options: GuestOptions) -> None:
+    """Show every change that `vm` would make, as diffs with their reasons. Nothing is changed anywhere.
+
+    \b
+    Example: magalu-migrate preview erp01.ova
+    """
+    with _run(options.output) as run:
+        settings = options.settings
+        source, ref = wiring.source(run, address, options.disk_format)
+        found = look(run, source, ref, wiring.rooms(run, options.room), wiring.REMEDIATIONS, settings)
+    if options.output == "json":
+        _print_json({"status": "can go" if found.can_go else "refused", **previews.to_json(found)})
+    else:
+        _print(previews.lines(found, wiring.REMEDIATIONS))
+        if found.can_go and found.changes.effects:
+            _print([Line(f"Apply exactly this: magalu-migrate vm {address} --approve {found.changes.plan}")])
+    if not found.can_go:
+        sys.exit(NotMigratable.exit_code)
+
+
+@main.command()
+@click.argument("address")
+@guest_options
+def inspect(address: str, options: GuestOptions) -> None:
+    """Show what a VM is: its system, firmware, disks, file systems, cards and kernels.
+
+    \b
+    Example: magalu-migrate inspect erp01.vmdk
+    """
+    with _run(options.output) as run:
+        source, ref = wiring.source(run, address, options.disk_format)
+        found = look(run, source, ref, wiring.rooms(run, options.room), (), options.settings)
+    if options.output == "json":
+        _print_json(previews.inventory_json(found))
+    else:
+        _print(previews.inventory(found))
+
+
+@main.command()
+@click.argument("address")
+@click.option("--name", help="The image's name: letters, digits, - and _. Default: the VM's and today's date.")
+@click.option("--sandbox", is_flag=True, help="Into the sandbox on this machine, as a rehearsal.")
+@click.option("--region", help="Default: MGC_REGION, then the mgc CLI's, then br-se1.")
+@click.option("--bucket", help="Where the image passes through. Default: one of ours, made if missing.")
+@click.option("--no-prove", is_flag=True, help="Do not boot the image before it is uploaded.")
+@click.option("--approve", metavar="PLAN", help="Go only if the plan is still the one that `preview` printed.")
+@click.option("--keep-object", is_flag=True, help="Leave the uploaded file in the bucket after the import.")
+@click.option(
+    "--data-disks",
+    type=click.Choice(["refuse", "skip"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with a VM that has more than its boot disk.",
+)
+@click.option(
+    "--size-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    metavar="GB",
+    help="The largest image file that Magalu takes, in 10^9 bytes.",
+)
+@guest_options
+def vm(
+    address: str,
+    name: str | None,
+    sandbox: bool,
+    region: str | None,
+    bucket: str | None,
+    no_prove: bool,
+    approve: str | None,
+    keep_object: bool,
+    data_disks: str,
+    size_limit: float,
+    options: GuestOptions,
+) -> None:
+    """Make a VM's disk an active custom image: repaired, converted, proven by a boot, uploaded, imported.
+
+    A second run of the same command goes on where the first one ended.
+
+    \b
+    Example: magalu-migrate vm erp01.ova --name erp01
+    """
+    with _run(options.output) as outer:
+        settings = options.settings
+        _, ref = wiring.source(outer, address, options.disk_format)
+        image = name or wiring.image_name(ref.name)
+        place = wiring.Place(sandbox, region, bucket, int(size_limit * 10**9), options.work)
+        request: dict[str, JsonValue] = {
+            "address": ref.address,
+            "image": image,
+            "region": "sandbox" if sandbox else region,
+            "skip": sorted(options.skip),
+            "keep_machine_id": options.keep_machine_id,
+            "force_datasource": options.force_datasource,
+        }
+        job = Jobs(options.work).find(ref.name, request)
+        with job.locked(), job.scratch() as scratch:
+            run = Run(scratch, outer.listener, outer.stop)
+            source, ref = wiring.source(run, address, options.disk_format)
+            with wiring.target(run, place, job.ledger) as target:
+                order = Order(
+                    ref=ref,
+                    name=image,
+                    settings=settings,
+                    target=target,
+                    prover=None if no_prove else wiring.prover(run),
+                    remediations=wiring.REMEDIATIONS,
+                    keep_object=keep_object,
+                    skip_data_disks=data_disks == "skip",
+                    approved=approve,
+                )
+                outcome = migrate_vm(run, job, source, wiring.rooms(run, options.room), order)
+    if options.output == "json":
+        _print_json(asdict(outcome))
+    else:
+        _print(_summary(outcome, sandbox))
+
+
+@main.command()
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--uefi", is_flag=True, help="Boot with UEFI firmware, as an image imported with uefi=true.")
+@click.option("--user", help="Whom the key must admit. Default: the usual default users, one after the other.")
+@output_option
+def prove(image: Path, uefi: bool, user: str | None, output: str) -> None:
+    """Boot a qcow2 in a closed sandbox as Magalu would, and show whether it comes up. The image is not changed.
+
+    \b
+    Example: magalu-migrate prove erp01.qcow2
+    """
+    with _run(output) as run, run.stage("prove") as stage:
+        firmware = Firmware.UEFI if uefi else Firmware.BIOS
+        proof = wiring.prover(run)(run, image, firmware=firmware, user=user)
+        stage.summary = str(proof["summary"])
+    if output == "json":
+        _print_json(proof)
+    else:
+        _print(wiring.proof_lines(proof))
+    if not proof["held"]:
+        sys.exit(FAILED)
+
+
+@main.command()
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Keep the sandbox's state here.")
+def sandbox(folder: Path | None) -> None:
+    """Run a Magalu Cloud on this machine, until Ctrl-C: object storage and custom images, on loopback only.
+
+    \b
+    Example: magalu-migrate sandbox --folder ./sandbox
+    """
+    with _run("text") as run:
+        wiring.serve_sandbox(run, folder or run.work / "sandbox", lambda text: _print([Line(text)]))
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option(
+    "--all", "every", is_flag=True, help="Also jobs that are done: their images are deleted from this machine."
+)
+@click.option("--dry-run", is_flag=True, help="Only list.")
+@click.option("--region", help="As given to `vm`.")
+@click.option("--bucket", help="As given to `vm`.")
+@work_option
+def clean(name: str | None, every: bool, dry_run: bool, region: str | None, bucket: str | None, work: Path) -> None:
+    """Take back what unfinished migrations left, here and in the cloud. Only what they made themselves is touched.
+
+    \b
+    Example: magalu-migrate clean --dry-run
+    """
+    with _run("text") as run:
+        jobs = [job for job in Jobs(work).all() if name in (None, job.name)]
+        if name is not None and not jobs:
+            raise UsageError(f"there is no job {name} in {work}", hint="`magalu-migrate clean --dry-run` lists all.")
+        found = 0
+        for job in jobs:
+            if job.result("import") is not None and not every and name is None:
+                continue
+            found += 1
+            _print(_job_lines(job))
+            if not dry_run:
+                _clean(run, job, wiring.Place(job.request.get("region") == "sandbox", region, bucket, 0, work))
+        if not found:
+            _print([Line("nothing to clean: no unfinished migration has left anything")])
+
+
+@main.command()
+@work_option
+@output_option
+def doctor(work: Path, output: str) -> None:
+    """Say what this machine has and can do, and how to mend what is missing.
+
+    \b
+    Example: magalu-migrate doctor
+    """
+    with _run(output) as run:
+        found = []
+        for check in checks(run, work, wiring.checks(run)):
+            found.append(check)
+            if output == "text":
+                style = {"ok": "green", "slow": "yellow", "miss": "red"}[check.verdict]
+                _print([Line(f"{check.verdict:<5} {check.text}", style)])
+                if check.remedy:
+                    _print([Line(f"      {check.remedy}")])
+    missing = sum(check.verdict == "miss" for check in found)
+    if output == "json":
+        _print_json({"checks": [asdict(check) for check in found], "missing": missing})
+    elif missing:
+        _print([Line(f"{missing} thing{'s are' if missing > 1 else ' is'} missing.")])
+    if missing:
+        sys.exit(FAILED)
+
+
+@main.group()
+def remediations() -> None:
+    """The repairs: list them, or explain one."""
+
+
+@remediations.command("list")
+@output_option
+def list_remediations(output: str) -> None:
+    """Every repair, in the order in which they are made.
+
+    \b
+    Example: magalu-migrate remediations list
+    """
+    if output == "json":
+        _print_json([{"name": r.name, "title": r.title} for r in wiring.REMEDIATIONS])
+        return
+    width = max(len(remediation.name) for remediation in wiring.REMEDIATIONS)
+    _print(Line(f"{remediation.name:<{width}}  {remediation.title}") for remediation in wiring.REMEDIATIONS)
+
+
+@remediations.command("explain")
+@click.argument("name")
+def explain_remediation(name: str) -> None:
+    """What a repair does, why, on which guests, and where we know it from.
+
+    \b
+    Example: magalu-migrate remediations explain strip-macs
+    """
+    with _run("text"):
+        remediation = next((r for r in wiring.REMEDIATIONS if r.name == name), None)
+        if remediation is None:
+            raise UsageError(f"there is no remediation {name}", hint="`magalu-migrate remediations list` shows all.")
+    _print(previews.explained(remediation))
+
+
+# Screens
+
+
+def _print(lines: Iterator[Line] | list[Line] | Any) -> None:
+    console = Console(highlight=False)
+    for line in lines:
+        console.print(Text(line.text, line.style), soft_wrap=True)
+
+
+def _print_json(values: object) -> None:
+    json.dump(values, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:
+    image, file = outcome.image or {}, outcome.qcow2 or {}
+    where = "the sandbox" if sandbox else "Magalu Cloud"
+    seconds = clock(sum(outcome.seconds.values()))
+    yield Line(f"{image.get('name')} is an active image of {where}: {image.get('id')}. {seconds} min.", "bold green")
+    proof = f" · proof: {outcome.proof['summary']}" if outcome.proof else " · not proven: it was not booted"
+    yield Line(
+        f"{size(float(str(file.get('bytes'))))} for a disk of {size(float(str(file.get('virtual_bytes'))))}{proof}"
+    )
+    if outcome.login:
+        yield Line(f"Log in by key as {outcome.login}.")
+    findings = (outcome.changes or {}).get("findings")
+    for finding in findings if isinstance(findings, list) else []:
+        if isinstance(finding, dict) and finding["severity"] == "warning":
+            yield Line(f"left to do: {shown(str(finding['text']))} ({finding['code']})", "yellow")
+    yield Line(f"the image file is kept: {file.get('path')}  (magalu-migrate clean --all deletes it)", "dim")
+
+
+def _job_lines(job: Job) -> Iterator[Line]:
+    request = job.request
+    yield Line(f"{job.name}: {shown(str(request.get('address')))} as image {shown(str(request.get('image')))}", "bold")
+    for made in job.ledger.left():
+        yield Line(f"  {made.kind} {shown(', '.join(f'{key} {value}' for key, value in made.names.items()))}")
+    local = sum(path.stat().st_size for path in job.folder.iterdir() if path.is_file())
+    yield Line(f"  {size(local)} in {job.folder}")
+
+
+# Running
+
+
+def _clean(run: Run, job: Job, place: wiring.Place) -> None:
+    with job.locked():
+        job.sweep()
+        left = job.ledger.left()
+        if left:
+            with wiring.target(run, place, job.ledger) as target:
+                wiring.take_back(target, left)
+        job.delete()
+        _print([Line("  gone", "green")])
+
+
+@contextmanager
+def _run(output: str) -> Iterator[Run]:
+    """Yield a Run that tells its events as `output` wants them; end the program with the error's own exit code.
+
+    The first Ctrl-C or SIGTERM asks the work to stop; a second one ends the program at once (its children die with it).
+    """
+    with tempfile.TemporaryDirectory(prefix="mm-") as scratch, show.listener(output) as listener:
+        run = Run(Path(scratch), listener)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if run.stop.is_set():
+                os._exit(STOPPED)
+            run.stop.set()
+
+        for number in before:
+            signal.signal(number, stop)
+        failed: MigrateError | None = None
+        try:
+            yield run
+        except MigrateError as error:
+            failed = error
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if failed is not None:
+        _fail(failed, output)
+
+
+def _fail(error: MigrateError, output: str) -> None:
+    if output == "json":
+        values: dict[str, object] = {"status": _status(error), "error": error.message, "hint": error.hint}
+        if isinstance(error, NotMigratable):
+            values["reasons"] = [asdict(reason) for reason in error.reasons]
+        _print_json(values)
+    else:
+        console = Console(stderr=True, highlight=False)
+        for text, style in show.failure(error):
+            console.print(Text(text, style), soft_wrap=True)
+    sys.exit(error.exit_code)
+
+
+def _status(error: MigrateError) -> str:
+    match error:
+        case NotMigratable():
+            return "refused"
+        case Stopped():
+            return "stopped"
+        case _:
+            return "failed"
