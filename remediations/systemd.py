@@ -4,12 +4,12 @@ Sources: systemctl(1); systemd.unit(5), "Unit File Load Path" and "[Install] Sec
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from migrate.draft import Draft
 from migrate.guest import Kind, Link
+from remediations import ini
 
 OPERATORS = "/etc/systemd/system"
 FOLDERS = (OPERATORS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
@@ -40,30 +40,11 @@ class _Lists:
             self.values[key] = []
 
 
-def settings(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (section, key, value) of a unit file in order; comments are left out, continued lines are joined."""
-    section = ""
-    whole = ""
-    for line in text.splitlines():
-        if line.lstrip().startswith(("#", ";")):
-            continue
-        whole += line
-        if whole.endswith("\\"):
-            whole = whole[:-1] + " "
-            continue
-        stripped, whole = whole.strip(), ""
-        if stripped.startswith("[") and stripped.endswith("]"):
-            section = stripped[1:-1]
-        elif "=" in stripped:
-            key, _, value = stripped.partition("=")
-            yield section, key.strip(), value.strip()
-
-
 def install_section(*texts: str) -> Install:
     """Return what [Install] says in a unit file and, after it, its drop-ins."""
     lists = _Lists()
     for text in texts:
-        for section, key, value in settings(text):
+        for section, key, value in ini.settings(text, continued=True):
             if section == "Install":
                 lists.add(key, value)
     found = lists.values

@@ -1,0 +1,51 @@
+"""Files of shell assignments, as text: /etc/sysconfig, /etc/default, ifcfg. What is not changed stays as it was written.
+
+Such a file is sourced by a shell, or read by NetworkManager as a shell would read it. Sources: sh(1), "Simple Commands";
+nm-settings-ifcfg-rh(5), "File Format".
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+
+
+def assignments(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (raw lines, name, value) in order, whole; the name is "" for what assigns nothing. A quoted value may hold line ends."""
+    raw = ""
+    for line in text.splitlines(keepends=True):
+        raw += line
+        found = _ASSIGNMENT.fullmatch(raw)
+        if found is None:
+            yield raw, "", ""
+            raw = ""
+            continue
+        try:
+            words = shlex.split(found[2], comments=True)
+        except ValueError:  # a quote is still open
+            continue
+        yield raw, found[1], words[0] if words else ""
+        raw = ""
+    if raw:  # a quote that is never closed: nobody can tell what it means
+        yield raw, "", ""
+
+
+def variables(text: str) -> Mapping[str, str]:
+    """Return what each name is at the end."""
+    return {name: value for _, name, value in assignments(text) if name}
+
+
+def without(text: str, unwanted: Callable[[str, str], bool]) -> str:
+    """Return the text without the assignments that are unwanted by their name and value."""
+    return "".join(raw for raw, name, value in assignments(text) if not (name and unwanted(name, value)))
+
+
+def assigned(text: str, name: str, value: str) -> str:
+    """Return the text where the name has this value: each assignment of it is changed, and one is added where there is none."""
+    if variables(text).get(name) == value:
+        return text
+    pieces = [f"{name}={shlex.quote(value)}\n" if found == name else raw for raw, found, _ in assignments(text)]
+    if name not in variables(text):
+        pieces.append(f"{name}={shlex.quote(value)}\n")
+    return "".join(pieces)
