@@ -3,8 +3,6 @@
 import multiprocessing
 from pathlib import Path
 
-import pytest
-
 from migrate.errors import UsageError
 from migrate.job import Jobs, Ledger, Made
 

@@ -113,12 +113,15 @@ class Apt:
         if self._updated:
             return
         self._furnish()
-        said = self._get(installed, ["update"], ())
+        # One archive that is gone or not signed must not stand in the way of the others: what it lacks shows in the plan.
+        said = self._get(installed, ["update"], (), ok=(0, 100))
         lines = said.stderr.splitlines()
         self._complaints = [CREDENTIALS.sub(r"\1", line) for line in lines if line.startswith(("W:", "E:"))]
         self._updated = True
 
-    def _get(self, installed: Mapping[str, Package], words: Sequence[str], asked: Sequence[str]) -> Output:
+    def _get(
+        self, installed: Mapping[str, Package], words: Sequence[str], asked: Sequence[str], *, ok: Sequence[int] = (0,)
+    ) -> Output:
         """Run apt-get on the guest's state. Raise PackagesUnavailable, in its own words, where it says no."""
         self._furnish()
         (self._root / "status").write_text(status_text(installed), "utf-8", "surrogateescape")
@@ -129,14 +132,12 @@ class Apt:
             env={"APT_CONFIG": f"{INSIDE}/apt.conf", "DEBIAN_FRONTEND": "noninteractive"},
         )
         try:
-            return self.run.tool(argv, limits=LIMITS, timeout=ANSWER_S)
+            return self.run.tool(argv, limits=LIMITS, timeout=ANSWER_S, ok=ok)
         except ToolFailed as error:
             said = [line for line in error.stderr.splitlines() if line.startswith("E:")] + self._complaints
-            reason = (
-                CREDENTIALS.sub(r"\1", "; ".join(line[2:].strip() for line in said[:4])) or f"apt-get: {error.status}"
-            )
+            reason = CREDENTIALS.sub(r"\1", "; ".join(said[:4])) or f"apt-get: {error.status}"
             raise PackagesUnavailable(
-                f"{', '.join(asked) or 'package lists'}: the guest's own repositories cannot give them: {reason}",
+                f"{', '.join(asked)}: the guest's own repositories cannot give them: {reason}",
                 hint="Its /etc/apt/sources.list(.d) names them; they must answer from this machine.",
             ) from error
 
