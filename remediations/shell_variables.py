@@ -10,11 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
+MOST_LINES = 50
+"""A value that is longer is a quote that somebody forgot to close."""
+
 
 def assignments(text: str) -> Iterator[tuple[str, str, str]]:
     """Yield (raw lines, name, value) in order, whole; the name is "" for what assigns nothing. A quoted value may hold line ends."""
     raw = ""
     for line in text.splitlines(keepends=True):
+        if raw.count("\n") >= MOST_LINES:
+            yield raw, "", ""
+            raw = ""
         raw += line
         found = _ASSIGNMENT.fullmatch(raw)
         if found is None:
