@@ -1,14 +1,17 @@
 """Who the guest is and what is installed on it, read from its files by us: os-release, the ELF header of its shell, dpkg's or RPM's database."""
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from migrate.errors import GuestError
 from migrate.guest import File, Kind, Os, Package
 from migrate.guests import dpkg, rpmdb
 from migrate.guests.paths import Files, parent, resolved
 from migrate.run import Run
+
+DATABASES = ("/var/lib/dpkg/", "/var/lib/rpm/", "/usr/lib/sysimage/rpm/")
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 """Source: os-release(5)."""
@@ -17,6 +20,39 @@ ELF_MACHINES = {3: "i386", 62: "amd64", 183: "arm64", 40: "armhf", 22: "s390x", 
 """e_machine of the ELF header in dpkg's words. Source: elf.h, dpkg's cputable."""
 
 PROGRAMS = ("/bin/sh", "/bin/bash", "/usr/bin/env")
+
+
+class ManyFiles(Files, Protocol):
+    """Files that are read many at once: one by one they would cost seconds in the appliance."""
+
+    def texts(self, path: str, suffix: str) -> Mapping[str, str]: ...
+
+
+class System:
+    """What is known of a guest's system; read once, and anew after its package database changed."""
+
+    def __init__(self, files: ManyFiles, run: Run) -> None:
+        self._files = files
+        self._run = run
+        self._os: Os | None = None
+        self._installed: Installed | None = None
+
+    @property
+    def os(self) -> Os:
+        if self._os is None:
+            self._os = os_of(self._files)
+        return self._os
+
+    @property
+    def installed(self) -> "Installed":
+        if self._installed is None:
+            self._installed = read_installed(self._files, self._run, self.os.arch)
+        return self._installed
+
+    def changed(self, path: str = DATABASES[0]) -> None:
+        """Something at a path changed; without one, packages did."""
+        if path.startswith(DATABASES):
+            self._installed = None
 
 
 def text_of(files: Files, path: str) -> str | None:
@@ -78,14 +114,14 @@ class Installed:
         return self.files.get(package, frozenset())
 
 
-def read_installed(files: Files, run: Run, arch: str, texts: Callable[[str], Mapping[str, str]]) -> Installed:
-    """Read dpkg's database, or RPM's; no packages where there is neither. `texts` gives all texts in a folder at once."""
+def read_installed(files: ManyFiles, run: Run, arch: str) -> Installed:
+    """Read dpkg's database, or RPM's; no packages where there is neither."""
     status = text_of(files, dpkg.STATUS)
     if status is None:
         database = rpmdb.read(files, run) if rpmdb.database_files(files) else rpmdb.RpmDatabase({}, {})
         return Installed(database.packages, _real(files, database.files))
     packages = dpkg.installed(status, arch)
-    listings = {name: text for name, text in texts(resolved(files, dpkg.INFO)).items() if name.endswith(".list")}
+    listings = files.texts(resolved(files, dpkg.INFO), ".list")
     owned = {
         name: next((dpkg.owned(listings[each]) for each in dpkg.list_names(package) if each in listings), frozenset())
         | dpkg.conffiles(package.record)

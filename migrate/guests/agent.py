@@ -1,0 +1,194 @@
+"""The files in a cell, reached from outside: a process of ours that entered the cell and answers over a socket.
+
+The outside cannot open them itself: its user does not exist in there. Messages are JSON with a length before them, and bytes behind it; nothing
+that comes back is executed or unpickled.
+"""
+
+import ctypes
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from migrate.errors import GuestError
+from migrate.guest import Entry, File, Folder, Kind, Link
+from migrate.guests.cell import Cell
+from migrate.guests.files import FolderFiles
+from migrate.guests.upper import Difference, difference
+from migrate.run import Run
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+
+MOST_REPLY = 2 << 30
+
+
+class AgentFiles:
+    """The file part of a Guest, on a folder in a cell."""
+
+    def __init__(self, run: Run, connection: socket.socket, root: str) -> None:
+        self._run = run
+        self._connection = connection
+        self._root = root
+        self._lock = threading.Lock()
+
+    def at(self, root: str) -> "AgentFiles":
+        """Return the files of another folder of the cell, through the same process."""
+        other = AgentFiles(self._run, self._connection, root)
+        other._lock = self._lock
+        return other
+
+    def kind(self, path: str) -> Kind:
+        return Kind(self._ask("kind", path)[0])
+
+    def load(self, path: str) -> Entry:
+        return _entry(*self._ask("load", path))
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return tuple(self._ask("names", path)[0])
+
+    def texts(self, path: str, suffix: str) -> Mapping[str, str]:
+        found: dict[str, str] = self._ask("texts", path, suffix)[0]
+        return found
+
+    def store(self, path: str, entry: Entry | None) -> None:
+        value, content = (None, b"") if entry is None else _value(entry)
+        self._ask("store", path, value, content=content)
+
+    def difference(self, lower: str) -> Difference:
+        """Return how this folder, an overlay's upper, changes `lower`."""
+        return Difference(**{key: tuple(paths) for key, paths in self._ask("difference", lower)[0].items()})
+
+    def _ask(self, what: str, *arguments: Any, content: bytes = b"") -> tuple[Any, bytes]:
+        with self._lock:
+            self._run.check()
+            try:
+                _send(self._connection, [what, self._root, *arguments], content)
+                (answer, error), got = _receive(self._connection)
+            except (OSError, EOFError) as broken:
+                self._run.check()
+                raise GuestError(f"the process that reads the guest's files ended: {broken}") from broken
+        if error is not None:
+            raise GuestError(error)
+        return answer, got
+
+
+@contextmanager
+def open_agent(cell: Cell, root: str) -> Iterator[AgentFiles]:
+    """Start a process of ours in the cell; leaving ends it."""
+    ours, its = socket.socketpair()
+    with ours, its:
+        argv = [sys.executable, "-m", "migrate.guests.agent", str(cell.pid), str(its.fileno())]
+        with cell.run.daemon(argv, ready=lambda: True, pass_fds=(its.fileno(),)):
+            its.close()
+            yield AgentFiles(cell.run, ours, root)
+
+
+def main() -> None:
+    pid, number = map(int, sys.argv[1:])
+    connection = socket.socket(fileno=number)
+    _enter(pid)
+    while True:
+        try:
+            request, content = _receive(connection)
+        except EOFError:
+            return
+        try:
+            answer, got = _do(content, *request)
+        except GuestError as error:
+            _send(connection, [None, error.message], b"")
+        except OSError as error:
+            _send(connection, [None, f"a file of the guest cannot be reached: {error.strerror}"], b"")
+        else:
+            _send(connection, [answer, None], got)
+
+
+def _enter(pid: int) -> None:
+    """Become root of the cell, which is nobody outside; its files are all that is seen from here on. Source: setns(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    opened = {kind: os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt")}
+    for kind, flag in (("user", CLONE_NEWUSER), ("mnt", CLONE_NEWNS)):
+        if libc.setns(opened[kind], flag) != 0:
+            sys.exit(f"setns: {os.strerror(ctypes.get_errno())}")
+    for descriptor in opened.values():
+        os.close(descriptor)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.umask(0o022)
+
+
+def _do(content: bytes, what: str, root: str, *arguments: Any) -> tuple[Any, bytes]:
+    files = FolderFiles(Path(root))
+    match what, *arguments:
+        case "kind", path:
+            return files.kind(path).value, b""
+        case "load", path:
+            return _value(files.load(path))
+        case "names", path:
+            return files.names(path), b""
+        case "texts", path, suffix:
+            return files.texts(path, suffix), b""
+        case "store", path, value:
+            files.store(path, None if value is None else _entry(value, content))
+            return None, b""
+        case "difference", lower:
+            found = difference(Path(root), Path(lower))
+            return {name: getattr(found, name) for name in Difference.__slots__}, b""
+    raise GuestError(f"nobody answers {what}")
+
+
+def _value(entry: Entry) -> tuple[Any, bytes]:
+    match entry:
+        case File(content, mode, uid, gid):
+            return ["file", mode, uid, gid], content
+        case Folder(mode, uid, gid):
+            return ["folder", mode, uid, gid], b""
+        case Link(target):
+            return ["link", target], b""
+
+
+def _entry(value: Any, content: bytes) -> Entry:
+    match value:
+        case ["file", mode, uid, gid]:
+            return File(content, mode, uid, gid)
+        case ["folder", mode, uid, gid]:
+            return Folder(mode, uid, gid)
+        case ["link", target]:
+            return Link(target)
+    raise GuestError("the process that reads the guest's files gave no entry")
+
+
+def _send(connection: socket.socket, value: Any, content: bytes) -> None:
+    text = json.dumps(value).encode()
+    connection.sendall(struct.pack(">QQ", len(text), len(content)) + text)
+    connection.sendall(content)
+
+
+def _receive(connection: socket.socket) -> tuple[Any, bytes]:
+    sizes = struct.unpack(">QQ", _exactly(connection, 16))
+    if sum(sizes) > MOST_REPLY:
+        raise OSError("its answer is too large")
+    return json.loads(_exactly(connection, sizes[0])), bytes(_exactly(connection, sizes[1]))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytearray:
+    got = bytearray(count)
+    view = memoryview(got)
+    at = 0
+    while at < count:
+        step = connection.recv_into(view[at:])
+        if not step:
+            raise EOFError("it closed the connection")
+        at += step
+    return got
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""The libguestfs appliance: a small VM of ours that holds the guest's disks, and the guest on them.
+
+It starts once per migration (14 s under emulation) and is never asked to inspect: what must be known is read by us. Every call below takes
+some milliseconds; those that start a program in the appliance take 0.2 s under emulation, so files are read with pread and download.
+"""
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import guestfs
+
+from migrate.errors import GuestError, MigrateError, Stopped
+from migrate.guest import Filesystem, Layout
+from migrate.guests.disks import (
+    EXT,
+    EXTENDED,
+    NOT_MOUNTED,
+    Partition,
+    Table,
+    assembled,
+    filesystem,
+    find_filesystem,
+    fstab_lines,
+    many_roots,
+    no_root,
+)
+from migrate.run import Note, Run
+from migrate.source import Firmware
+
+MEMORY_MIB = 1536
+"""Enough for an initramfs builder that keeps its work in memory."""
+
+SMALL = 2 << 20
+"""What fits into one message of libguestfs (4 MB) with room to spare; larger files go through a temporary file."""
+
+
+class Appliance:
+    """A launched appliance. `call` is the libguestfs handle; what it raises is translated."""
+
+    def __init__(self, run: Run, disks: Sequence[Path], *, kvm: bool) -> None:
+        self._run = run
+        self._disks = tuple(disks)
+        self._said: list[str] = []
+        self._handle = _handle(disks, kvm, self._said)
+        self._failure: BaseException | None = None
+        self._closed = threading.Event()
+        self._launching = threading.Thread(target=self._launch, name="appliance-launch", daemon=True)
+        self._watching = threading.Thread(target=self._watch, name="appliance-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to launch; other work can go on meanwhile."""
+        self._run.check()
+        self._watching.start()
+        self._launching.start()
+
+    def wait(self) -> None:
+        """The appliance is up. Raise GuestError where it does not come up, Stopped where the user stops the run."""
+        while self._launching.is_alive():
+            self._launching.join(0.1)
+            self._run.check()
+        if self._failure is not None:
+            self._run.check()
+            said = " / ".join(self._said[-3:]) or str(self._failure)
+            raise GuestError(
+                f"the libguestfs appliance did not start: {said}",
+                hint="`magalu-migrate doctor` tries it and says more.",
+            ) from self._failure
+
+    def close(self) -> None:
+        """Everything is written and the appliance is gone. Raise GuestError where the last writes failed."""
+        try:
+            self.wait()
+            self.call.shutdown()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """The appliance is gone, whatever it was doing; what it wrote is not to be trusted."""
+        self._closed.set()
+        if self._launching.is_alive():
+            self._kill()
+        if self._launching.ident is not None:
+            self._launching.join()
+        self._handle.close()
+        if self._watching.ident is not None:
+            self._watching.join()
+
+    @property
+    def call(self) -> "Calls":
+        return Calls(self._handle, self._run)
+
+    def _launch(self) -> None:
+        try:
+            self._handle.launch()
+        except RuntimeError as error:
+            self._failure = error
+
+    def _watch(self) -> None:
+        """libguestfs waits where nobody can interrupt it; ending its qemu does."""
+        while not self._closed.wait(0.1):
+            if self._run.stop.is_set():
+                self._kill()
+
+    def _kill(self) -> None:
+        for pid in _children():
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if any(os.fsencode(disk) in words for disk in self._disks) and b"guestfs" in words:
+                    os.kill(pid, signal.SIGKILL)
+
+
+class Calls:
+    """libguestfs's own functions (guestfs(3)) under their own names; a failure is a GuestError that says which one, or Stopped."""
+
+    def __init__(self, handle: guestfs.GuestFS, run: Run) -> None:
+        self._handle = handle
+        self._run = run
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(self._handle, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._run.check()
+            try:
+                return function(*arguments, **options)
+            except RuntimeError as error:
+                if self._run.stop.is_set():
+                    raise Stopped from error
+                raise GuestError(f"the guest's disk in the appliance: {error}") from error
+            except (UnicodeEncodeError, UnicodeDecodeError) as error:
+                raise GuestError("a name in the guest is not UTF-8, and libguestfs cannot speak of it") from error
+
+        return call
+
+
+@contextmanager
+def open_appliance(run: Run, disks: Sequence[Path], *, kvm: bool) -> Iterator[Appliance]:
+    """Launch an appliance on qcow2 overlays and wait for it. Leaving without an error closes it, with one just ends it."""
+    appliance = Appliance(run, disks, kvm=kvm)
+    try:
+        appliance.start()
+        appliance.wait()
+        yield appliance
+        appliance.close()
+    except BaseException:
+        appliance.end()
+        raise
+
+
+def _handle(disks: Sequence[Path], kvm: bool, said: list[str]) -> guestfs.GuestFS:
+    handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
+    try:
+        handle.set_event_callback(lambda event, _, text, *rest: _hear(said, text), guestfs.EVENT_LIBRARY)
+        # Never through libvirt: its daemon would outlive us. guestfs(3), "BACKEND".
+        handle.set_backend("direct")
+        if not kvm:
+            handle.set_backend_setting("force_tcg", "1")
+        handle.set_network(False)
+        handle.set_memsize(MEMORY_MIB)
+        handle.set_smp(min(4, len(os.sched_getaffinity(0))))
+        for disk in disks:
+            # The format is ours and said, never guessed from the guest's bytes. Unsafe: a crash throws the overlay away anyhow.
+            handle.add_drive_opts(str(disk), format="qcow2", cachemode="unsafe", discard="enable", readonly=False)
+    except RuntimeError as error:
+        handle.close()
+        raise MigrateError(f"libguestfs cannot be used: {error}") from error
+    return handle
+
+
+def _hear(said: list[str], text: Any) -> None:
+    said.append(str(text).strip())
+    del said[:-20]
+
+
+def _children() -> Iterator[int]:
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):
+            yield from map(int, (thread / "children").read_text().split())
+
+
+@dataclass(slots=True)
+class Mounted:
+    """A guest whose file systems are mounted in the appliance as its fstab says. `free` by mount point, in bytes."""
+
+    layout: Layout
+    mountpoints: tuple[str, ...]
+    left_out: list[str] = field(default_factory=list)
+
+
+def mount_guest(run: Run, call: Calls, hint: Firmware | None) -> Mounted:
+    """Find the root file system and mount it, writable, and what its fstab adds. A dirty journal is replayed: the overlay is ours.
+
+    Raise GuestError where there is no root, or where /boot, /usr, /var or the EFI system partition does not mount.
+    """
+    tables = [_table(call, device, number) for number, device in enumerate(call.list_devices())]
+    filesystems = tuple(filesystems_of(call, tables))
+    roots = [(fs, options) for fs in filesystems if (options := _mounts_as_root(call, fs)) is not None]
+    if not roots:
+        raise no_root(filesystems)
+    if len(roots) > 1:
+        raise many_roots([fs for fs, _ in roots])
+    root, options = roots[0]
+    call.mount_options(options, root.device, "/")
+    fstab = _text(call, "/etc/fstab")
+    layout = assembled(tables, filesystems, root.device, fstab, hint)
+    mounted = Mounted(layout, ("/",))
+    for line in sorted(fstab_lines(fstab), key=lambda line: line.mountpoint):
+        fs = find_filesystem(filesystems, line.spec)
+        skip = {"bind", "noauto"} & set(line.options) or line.type == "swap" or line.mountpoint in ("/", "none")
+        if fs is None or skip or fs.type in NOT_MOUNTED or not line.mountpoint.startswith("/"):
+            continue
+        subvolume = [option for option in line.options if option.startswith(("subvol=", "subvolid="))]
+        try:
+            if not call.is_dir(line.mountpoint):
+                call.mkdir_p(line.mountpoint)
+            call.mount_options(",".join(["rw", *subvolume]), fs.device, line.mountpoint)
+        except GuestError as error:
+            if line.mountpoint in ("/boot", "/usr", "/var", "/boot/efi", "/efi"):
+                raise
+            run.tell(Note(f"{line.mountpoint} of the guest is left as it is: {error.message}", "warning"))
+            continue
+        mounted.mountpoints += (line.mountpoint,)
+    return mounted
+
+
+def _mounts_as_root(call: Calls, fs: Filesystem) -> str | None:
+    """Return the options that mount the root file system, where this is it: btrfs keeps it in a subvolume."""
+    if fs.type in NOT_MOUNTED or fs.type not in EXT | {"xfs", "btrfs", "f2fs", "jfs", "reiserfs"}:
+        return None
+    choices = ["rw"]
+    if fs.type == "btrfs":
+        with suppress(GuestError):
+            call.mount(fs.device, "/")
+            paths = [volume["btrfssubvolume_path"] for volume in call.btrfs_subvolume_list("/")]
+            call.umount("/")
+            # Its snapshots look like roots too; the default subvolume and the usual names come first. mkfs.btrfs(8), snapper(8).
+            choices += [f"rw,subvol={path}" for path in ("@", "root", "@rootfs", "@/root") if path in paths]
+    for options in choices:
+        try:
+            call.mount_options(options, fs.device, "/")
+        except GuestError:
+            continue
+        try:
+            if call.is_file("/etc/fstab") and (call.exists("/etc/os-release") or call.exists("/usr/lib/os-release")):
+                return options
+        finally:
+            call.umount("/")
+    return None
+
+
+def _table(call: Calls, device: str, number: int) -> Table:
+    size = call.blockdev_getsize64(device)
+    boots = any(call.pread_device(device, 440, 0))
+    kind = {"gpt": "gpt", "dos": "dos"}.get(call.blkid(device).get("PTTYPE", ""), "none")
+    names = [name for name in call.list_partitions() if call.part_to_dev(name) == device] if kind != "none" else []
+    return Table(number, size, kind, tuple(_partition(call.blkid(name), number) for name in names), boots)
+
+
+def _partition(said: Mapping[str, str], disk: int) -> Partition:
+    """Read what blkid says of a partition; its offsets are in sectors of 512 bytes. Source: libblkid, "PART_ENTRY_OFFSET"."""
+    start, size = (int(said[f"PART_ENTRY_{what}"]) * 512 for what in ("OFFSET", "SIZE"))
+    kind = said.get("PART_ENTRY_TYPE", "").lower().removeprefix("0x")
+    return Partition(disk, int(said["PART_ENTRY_NUMBER"]), start, size, kind, said.get("PART_ENTRY_UUID"))
+
+
+def filesystems_of(call: Calls, tables: Sequence[Table]) -> Iterator[Filesystem]:
+    for table in tables:
+        if not table.partitions:
+            device = call.list_devices()[table.disk]
+            if "TYPE" in (said := call.blkid(device)):
+                yield filesystem(said, device, table.size, table.disk, None, 0, None)
+        for part in table.partitions:
+            if part.type in EXTENDED and table.kind == "dos":
+                continue
+            if "TYPE" in (said := call.blkid(part.device)):
+                yield filesystem(said, part.device, part.size, part.disk, part.number, part.start, part.partuuid)
+    for device in [*call.lvs(), *call.list_md_devices()]:
+        if "TYPE" in (said := call.blkid(device)):
+            yield filesystem(said, device, call.blockdev_getsize64(device), None, None, None, None)
+
+
+def _text(call: Calls, path: str) -> str:
+    return bytes(call.pread(path, SMALL, 0)).decode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def temporary_file(run: Run, content: bytes = b"") -> Iterator[Path]:
+    """A file of the host that holds a content while the block lasts."""
+    number, name = tempfile.mkstemp(dir=run.work)
+    path = Path(name)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
