@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from migrate.errors import MigrateError
 from migrate.run import Run
@@ -43,7 +43,7 @@ def counted(run: Run, uri: str) -> Iterator[Counted]:
 
 def socket_uri(path: Path) -> str:
     """Return the URI of an NBD export on a unix socket. Source: the NBD URI specification."""
-    return f"nbd+unix:///?socket={path}"
+    return f"nbd+unix:///?socket={quote(str(path))}"
 
 
 def socket_path(uri: str) -> Path:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import nbd
 
@@ -15,6 +14,7 @@ from adapters.files.image import Image
 from adapters.files.opened import OpenFile
 from adapters.files.qemu import filename, refusal
 from migrate.errors import SourceError, ToolFailed
+from migrate.nbd import socket_uri
 from migrate.run import Limits, Run
 from migrate.source import Extent
 
@@ -93,7 +93,7 @@ class FileDisk:
                 raise refusal(self.image, failed) from failed
             # It greets once it has opened everything: what was checked before is what it has read, if nothing changed.
             self._check_unchanged()
-            uri = f"nbd+unix:///?socket={quote(str(place), safe='/')}"
+            uri = socket_uri(place)
             self._check_size(uri)
             yield uri
             self._check_unchanged()

@@ -44,7 +44,7 @@ def image(window: Window, folder: Folder | None, *, said: str | None = None) -> 
         case "qcow2":
             looked_at = _both(window, lambda: qcow2(window), "qcow2")
         case "vhdx":
-            looked_at = _both(window, lambda: vhdx(window), "vhdx")
+            looked_at = vhdx(window)  # oslo checks nothing in VHD and VHDX (SafetyCheck.null)
         case "vhd":
             looked_at = vhd(window)
         case "vmdk" if window.read(0, 4) != MAGIC:
@@ -69,9 +69,8 @@ def format_of(window: Window, found: tuple[str, ...], said: str | None) -> str:
             name, [Reason(Code.ENCRYPTED, text, "Give the disk that holds the partitions, or decrypt it.")]
         )
     if formats == {"iso", "gpt"}:
-        raise NotMigratable(
-            name, [_unsupported(name, "iso")]
-        )  # installation media have a partition table for USB sticks
+        # Installation media have a partition table for USB sticks.
+        raise NotMigratable(name, [_unsupported(name, "iso")])
     if len(formats) > 1:
         text = f"{name}: more than one format claims it: {', '.join(_words(each) for each in sorted(formats))}"
         raise NotMigratable(name, [Reason(Code.SEVERAL_FORMATS, text, "Convert it anew from its source.")])

@@ -53,15 +53,19 @@ def _asked(run: Run, image: Image, words: list[str], limits: Limits, timeout: fl
 
 def refusal(image: Image, failed: ToolFailed) -> NotMigratable:
     """What a program of qemu said of an image, as a reason to refuse it."""
-    said = failed.stderr.strip().splitlines()
-    why = _without_node(said[-1]) if said else f"it ended with {failed.status}"
-    code = Code.IN_USE if "Is another process using" in failed.stderr else Code.QEMU
+    lines = failed.stderr.strip().splitlines()
+    errors = [
+        line for line in lines if line.startswith("ERROR")
+    ]  # of qemu-img check; its last line only says that it failed
+    why = _without_node(" / ".join(errors[:1] or lines[:4] or [f"it ended with {failed.status}"]))
     text = f"{image.name}: {failed.program} does not read it as {image.format}: {why}"
-    remedy = "Stop the VM that uses it." if code is Code.IN_USE else "Export or copy it again."
-    return NotMigratable(image.name, [Reason(code, text, remedy)])
+    if "Is another process using" in failed.stderr:
+        return NotMigratable(image.name, [Reason(Code.IN_USE, text, "Stop the VM that uses it.")])
+    code = Code.DAMAGED if errors else Code.QEMU
+    return NotMigratable(image.name, [Reason(code, text, "Export or copy it again.")])
 
 
 def _without_node(line: str) -> str:
     """The line without the names that only this run has: the node, and /proc/PID/fd/N."""
-    line = re.sub(r"'json:\{.*\}'", "it", line)
+    line = re.sub(r"'json:\{.*?\}'", "it", line)
     return printable(re.sub(r"'?/proc/\d+/fd/\d+'?", "it", line), 400)

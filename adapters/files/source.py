@@ -87,8 +87,7 @@ class FileSource:
         Raise SourceError where a file was changed since, here or, while its disk is served, when serving ends.
         """
         taken = read_token(token)
-        with _looked_at(self._run, taken.path, taken.said) as look:
-            taken.check(look.files)
+        with _looked_at(self._run, taken.path, taken.said, taken) as look:
             yield tuple(FileDisk(self._run, each, look.files) for each in look.images)
 
     def release(self, token: str) -> None:
@@ -108,13 +107,28 @@ class FileSource:
 
 
 @contextmanager
-def _looked_at(run: Run, path: Path, said: str | None) -> Iterator[_Look]:
-    """Open a VM's files and look at them; they stay open for the block."""
+def _looked_at(run: Run, path: Path, said: str | None, then: Token | None = None) -> Iterator[_Look]:
+    """Open a VM's files and look at them; they stay open for the block. With `then` they must be what they were then."""
     place = _resolved(path)
     is_folder = place.is_dir()
     with folder(place if is_folder else place.parent) as beside:
+        if then is not None:
+            then.check(_files_of(then, beside))  # first, because a changed file may not even be a disk any more
         file = _the_ovf(beside) if is_folder else beside.file_of_user(place.name)
-        yield _look(run, file, beside, said)
+        look = _look(run, file, beside, said)
+        if then is not None:
+            then.check(look.files)
+        yield look
+
+
+def _files_of(then: Token, beside: Folder) -> tuple[OpenFile, ...]:
+    try:
+        return tuple(beside.file_of_user(name) for name, _ in then.files)
+    except NotMigratable as refused:
+        raise SourceError(
+            f"{refused.reasons[0].text}; it was when the migration began.",
+            hint="Put it back, or start the migration anew.",
+        ) from refused
 
 
 def _resolved(path: Path) -> Path:

@@ -45,6 +45,8 @@ def read_token(text: str) -> Token:
             (str(each["name"]), Identity(int(each["inode"]), int(each["size"]), int(each["mtime_ns"])))
             for each in fields["files"]
         )
+        if any("/" in name for name, _ in files):
+            raise ValueError("a file outside of the folder")
         said = fields["format"]
         return Token(Path(fields["path"]), None if said is None else str(said), files)
     except (ValueError, KeyError, TypeError) as error:
