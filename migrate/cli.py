@@ -227,6 +227,7 @@ def vm(
                     target=target,
                     prover=None if no_prove else wiring.prover(run),
                     remediations=wiring.REMEDIATIONS,
+                    no_growth=wiring.NO_GROWTH,
                     keep_object=keep_object,
                     skip_data_disks=data_disks == "skip",
                     approved=approve,

@@ -53,7 +53,7 @@ class Ledger:
         self._append({"will_make": kind, **names})
 
     def gone(self, kind: str, **names: str) -> None:
-        """`kind` with these names is deleted, or was never made; names that are left out match any."""
+        """What was made under these names is deleted, was never made, or belongs to the user now; a name that is left out matches any."""
         self._append({"gone": kind, **names})
 
     def left(self) -> tuple[Made, ...]:
@@ -68,7 +68,7 @@ class Ledger:
                 made = Made(kind, names)
                 left = [*(one for one in left if one != made), made]
             elif kind := names.pop("gone", None):
-                left = [one for one in left if one.kind != kind or not names.items() <= one.names.items()]
+                left = [one for one in left if one.kind != kind or not _same(one.names, names)]
         return tuple(left)
 
     def _append(self, line: Mapping[str, str]) -> None:
@@ -76,6 +76,11 @@ class Ledger:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """An image is written down before the cloud has told its id, and again with it: what both name must agree."""
+    return all(other.get(key, value) == value for key, value in one.items())
 
 
 class Job:

@@ -54,13 +54,18 @@ class Rooms(Protocol):
 
 
 class Prover(Protocol):
-    def __call__(self, run: Run, image: Path, *, firmware: Firmware, user: str | None) -> JsonObject:
-        """Boot the image and return the proof; `held` in it says whether every claim holds, `reasons` why not."""
+    def __call__(
+        self, run: Run, image: Path, *, firmware: Firmware, user: str | None, root_grows: bool = True
+    ) -> JsonObject:
+        """Boot the image and return the proof; `held` in it says whether every claim that decides holds, `reasons` why not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the user wants of one VM. `name` is the image's; `prover` is None where no proof is wanted."""
+    """What the user wants of one VM. `name` is the image's; `prover` is None where no proof is wanted.
+
+    `no_growth` holds the findings' codes that say that the root cannot grow: the proof does not ask for it then.
+    """
 
     ref: VmRef
     name: str
@@ -68,6 +73,7 @@ class Order:
     target: Target
     prover: Prover | None
     remediations: Sequence[Remediation]
+    no_growth: frozenset[str] = frozenset()
     keep_object: bool = False
     skip_data_disks: bool = False
     approved: str | None = None
@@ -141,7 +147,7 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
     if job.result("import") is None:
         _refuse(vm.name, _target_reasons(order, vm, file.bytes, firmware))
 
-    _prove(run, job, order, outcome, file, firmware)
+    _prove(run, job, order, outcome, file, firmware, root_grows=bool(made["root_grows"]))
     _deliver(run, job, order, outcome, vm, file, firmware)
     source.release(token)
     outcome.status = "active"
@@ -170,6 +176,7 @@ def _repaired_image(
         "qcow2": {"path": str(image.path), "bytes": image.bytes, "virtual_bytes": image.virtual_bytes},
         "firmware": preview.layout.firmware.value,
         "login": preview.login,
+        "root_grows": not any(finding.code in order.no_growth for finding in changes.findings),
         "bytes_read": read,
     }
 
@@ -205,14 +212,17 @@ def _repair(
     return before, changes
 
 
-def _prove(run: Run, job: Job, order: Order, outcome: Outcome, file: ImageFile, firmware: Firmware) -> None:
+def _prove(
+    run: Run, job: Job, order: Order, outcome: Outcome, file: ImageFile, firmware: Firmware, *, root_grows: bool
+) -> None:
     if order.prover is None:
         return
     outcome.proof = job.result("prove")
     if outcome.proof is not None:
         return
     with _timed(run, outcome, "prove") as stage:
-        proof = outcome.proof = order.prover(run, file.path, firmware=firmware, user=outcome.login)
+        proof = order.prover(run, file.path, firmware=firmware, user=outcome.login, root_grows=root_grows)
+        outcome.proof = proof
         if not proof["held"]:
             reasons = (
                 "; ".join(str(reason) for reason in cast(list[JsonValue], proof["reasons"])) or "no reason was found"
@@ -241,9 +251,10 @@ def _deliver(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, file: I
         image = _imported(order, stored, vm, file, firmware)
         outcome.image = {"id": image.id, "name": image.name, "status": image.status}
         stage.summary = f"{image.name} is {image.status} ({image.id})"
+    job.ledger.gone("image", name=image.name)  # it is the user's now: `clean` must never take it back
     if not order.keep_object:
         order.target.discard(stored)
-        outcome.object["deleted"] = True
+    outcome.object["kept"] = order.keep_object
     job.finish("import", {"object": outcome.object, "image": outcome.image})
 
 

@@ -147,7 +147,7 @@ class MagaluTarget:
         return (
             f"the image file has {_gb(size_bytes)} and Magalu Cloud takes {_gb(limit)}: {_gb(size_bytes - limit)} too much. Free space in the "
             "guest (old kernels, caches, logs), or move data off the boot disk, and run again. Magalu's newer pages say 25 GB: "
-            "--max-file-size 25000000000 tries that."
+            "--size-limit 25 tries that."
         )
 
     def _api_reasons(self, name: str | None) -> list[str]:

@@ -1,0 +1,182 @@
+"""The only file that knows which adapter, remediation, guest and prover there is, and puts them together."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import cast
+
+from adapters.files import FileSource
+from adapters.magalu import (
+    API_URL_ENV,
+    S3_URL_ENV,
+    Credentials,
+    Given,
+    MagaluTarget,
+    find_credentials,
+    magalu_target,
+    region,
+)
+from adapters.magalu import Settings as TargetSettings
+from adapters.magalu.imports import Patience
+from adapters.sandbox import Exchange, Sandbox
+from adapters.sandbox import sandbox as open_sandbox
+from migrate.doctor import Check, Checked
+from migrate.errors import MigrateError, UsageError
+from migrate.job import Ledger, Made
+from migrate.pipeline import JsonObject, Prover
+from migrate.preview import Line
+from migrate.proof import kvm, prove
+from migrate.proof import to_json as proof_json
+from migrate.remediation import Remediation
+from migrate.run import Run
+from migrate.source import Firmware, Source, VmRef
+from migrate.target import ObjectRef
+from migrate.text import shown
+from remediations import BUILTIN
+
+REMEDIATIONS: Sequence[Remediation] = BUILTIN
+
+NO_GROWTH = frozenset({"DISK-005", "DISK-006"})
+
+SANDBOX_PATIENCE = Patience(poll=0.5, deadline=900.0, lookup=30.0, grace=10.0)
+PROOF_S = 420.0
+"""A guest under KVM logs in after half a minute; one that fsck's or grows a large disk takes longer."""
+EMULATED_PROOF_S = 1800.0
+"""Emulated on two cores: 82 s for a plain guest, 261 s with LVM; guests.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image goes. `file_limit` in bytes."""
+
+    sandbox: bool
+    region: str | None
+    bucket: str | None
+    file_limit: int
+    work: Path
+
+
+def source(run: Run, address: str, disk_format: str | None) -> tuple[Source, VmRef]:
+    """Return the source that an address names, and the one VM there."""
+    if "://" in address:
+        raise UsageError(
+            f"{shown(address)}: live sources are not built in yet",
+            hint="Give a disk file, an OVA or an OVF: export the VM from its cloud first.",
+        )
+    files = FileSource(run, Path(address).absolute(), disk_format)
+    return files, next(files.vms())
+
+
+def image_name(vm: str) -> str:
+    """Return the default name of a VM's image: its own, with the day."""
+    safe = "".join(char if char.isascii() and (char.isalnum() or char in "-_") else "-" for char in vm)
+    return f"{safe.strip('-')[:240] or 'vm'}-{date.today():%Y%m%d}"
+
+
+@contextmanager
+def target(run: Run, place: Place, ledger: Ledger) -> Iterator[MagaluTarget]:
+    """Open Magalu Cloud, or the sandbox of the work folder."""
+    begun = {one.names["name"]: one.names["id"] for one in ledger.left() if one.kind == "image" and "id" in one.names}
+    settings = TargetSettings(bucket=place.bucket, file_limit=place.file_limit)
+    if not place.sandbox:
+        found = find_credentials(Given(region=place.region), os.environ, run)
+        where = region(found.region, api_url=os.environ.get(API_URL_ENV), s3_url=os.environ.get(S3_URL_ENV))
+        with magalu_target(run, where, found, ledger, settings, begun) as opened:
+            yield opened
+        return
+    with open_sandbox(run, place.work / "sandbox", file_limit=place.file_limit) as box:
+        where = region(box.credentials.region, api_url=box.api_url, s3_url=box.s3_url)
+        settings = TargetSettings(bucket=place.bucket, file_limit=place.file_limit, patience=SANDBOX_PATIENCE)
+        with magalu_target(run, where, _credentials(box), ledger, settings, begun) as opened:
+            yield opened
+
+
+def _credentials(box: Sandbox) -> Credentials:
+    keys = box.credentials
+    return Credentials(keys.key_id, keys.key_secret, api_key=keys.api_key, region=keys.region)
+
+
+def take_back(target: MagaluTarget, made: Sequence[Made]) -> None:
+    """Delete what an unfinished job made remotely: images that were ordered, objects and uploads, then an empty bucket."""
+    for one in made:
+        match one.kind, one.names:
+            case "image", {"name": name, "id": id_}:
+                target.delete_image(name, id_)
+            case (("object" | "upload"), {"bucket": bucket, "key": key}):
+                target.discard(ObjectRef(bucket, key, 0))
+    for one in made:
+        if one.kind == "bucket":
+            target.delete_bucket(one.names["bucket"])
+
+
+def serve_sandbox(run: Run, folder: Path, say: Callable[[str], None]) -> None:
+    """Run the sandbox until the user stops it, and say what is asked of it."""
+
+    def watched(exchange: Exchange) -> None:
+        say(f"  {exchange.request.method} {shown(exchange.request.path)} -> {exchange.reply.status}")
+
+    with open_sandbox(run, folder, watch=watched) as box:
+        say(f"Magalu Cloud on this machine: API {box.api_url}, object storage {box.s3_url}")
+        say(f"In another terminal:  . {box.environment_file} && magalu-migrate vm DISK")
+        say("Ctrl-C ends it.")
+        run.stop.wait()
+
+
+def prover(run: Run) -> Prover:
+    """Return the boot proof for this machine; whether KVM works is found out once."""
+    usable = kvm.usable(run).usable
+
+    def boot(run: Run, image: Path, *, firmware: Firmware, user: str | None, root_grows: bool = True) -> JsonObject:
+        return cast(
+            JsonObject,
+            proof_json(
+                prove(
+                    run,
+                    image,
+                    firmware=firmware,
+                    expected_user=user,
+                    root_grows=root_grows,
+                    timeout=PROOF_S if usable else EMULATED_PROOF_S,
+                    use_kvm=usable,
+                )
+            ),
+        )
+
+    return boot
+
+
+def proof_lines(proof: JsonObject) -> Iterator[Line]:
+    """Yield a proof as a person reads it: the answer, each claim with its evidence, and on failure the console's end."""
+    held = bool(proof["held"])
+    yield Line(
+        f"{'It holds' if held else 'It does not hold'}: {shown(str(proof['summary']))}",
+        "bold green" if held else "bold red",
+    )
+    for claim in cast(Sequence[Mapping[str, object]], proof["claims"]):
+        verdict = "ok" if claim["held"] else ("no" if claim["needed"] else "--")
+        style = {"ok": "green", "no": "red", "--": "yellow"}[verdict]
+        seconds = f"{claim['seconds']:>6} s" if claim["seconds"] is not None else " " * 8
+        yield Line(f"  {verdict}  {seconds}  {claim['text']}: {shown(str(claim['evidence']))}", style)
+    for reason in cast(Sequence[str], proof["reasons"]):
+        yield Line(f"  {shown(reason)}")
+    if not held:
+        yield Line()
+        yield Line("the console's last lines:", "bold")
+        for line in cast(Sequence[str], proof["console"])[-25:]:
+            yield Line(f"  {shown(line)}", "dim")
+
+
+def checks(run: Run) -> tuple[Checked, ...]:
+    """Return what `doctor` asks of adapters and rooms."""
+    return (lambda: _credentials_check(run),)
+
+
+def _credentials_check(run: Run) -> Check:
+    try:
+        found = find_credentials(Given(), os.environ, run)
+    except MigrateError as error:
+        return Check("miss", f"Magalu Cloud: {error.message}", f"{error.hint or ''} --sandbox needs none.".strip())
+    return Check("ok", f"Magalu Cloud: credentials for {found.region}")
