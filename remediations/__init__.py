@@ -16,12 +16,13 @@ Findings that they tell:
     DISK-005   warning  the root is on a volume, which does not grow by itself
     DISK-006   warning  the root cannot grow
     DISK-007   warning  no swap file, or a smaller one, fits in place of the swap partition
-    BOOT-001   note     no kernel was found, or one that is not the default has no virtio
+    BOOT-001   note     a kernel that does not start by default has no virtio
     BOOT-002   error    the default kernel has no virtio
     BOOT-003   warning  it is not known whether a kernel has virtio
     BOOT-004   warning  an initramfs is missing or cannot be read
     BOOT-005   error    an initramfs has no virtio and nothing is there to build another
     BOOT-006   warning  UEFI firmware will find no boot loader
+    BOOT-007   warning  no kernel was found
 """
 
 from migrate.remediation import Remediation

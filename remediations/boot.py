@@ -57,7 +57,7 @@ def virtio_in_initramfs(draft: Draft, settings: Settings) -> None:
         _tell_unfit(draft, kernel, is_default=kernel.version == default or len(found) == 1)
     if not found:
         draft.find(
-            "BOOT-001",
+            "BOOT-007",
             "No kernel was found: /lib/modules and /boot hold none that belong together.",
             remedy="Check that /boot was taken along.",
         )

@@ -415,7 +415,9 @@ def _attributes(value: Mapping[str, Any]) -> dict[str, int]:
 def _held(name: str, value: Mapping[str, Any]) -> Held:
     conffiles = frozenset(value.get("conffiles") or ())
     files = value.get("files") or ()
-    owned = {path: _entry(files[path] if isinstance(files, dict) else None) for path in (*files, *sorted(conffiles))}
+    owned = {
+        path: _entry(files.get(path) if isinstance(files, dict) else None) for path in (*files, *sorted(conffiles))
+    }
     depends = tuple(value.get("depends") or ())
     package = Package(name, str(value.get("version", "1.0")), value.get("arch", "amd64"))
     return Held(package, owned, conffiles, depends, int(value.get("size", 0)))

@@ -1,0 +1,65 @@
+"""The law of all remediations, on every guest that we have: a preview writes nothing, apply does exactly what the preview said, and a
+second apply does nothing."""
+
+import pytest
+
+import remediations
+from fixtures.guests import guest, names
+from migrate.guests.memory import MemoryGuest
+from migrate.remediate import preview, remediate
+from migrate.remediation import Remediation, Settings
+from migrate.run import Run
+from remediations import BUILTIN
+
+SETTINGS = (Settings(), Settings(force_datasource="OpenStack", reset_machine_id=False))
+
+
+def held(guest: MemoryGuest) -> tuple[object, ...]:
+    return guest.tree, guest.packages, guest.layout
+
+
+def law(run: Run, guest: MemoryGuest, remediations: tuple[Remediation, ...], settings: Settings) -> None:
+    before = held(guest)
+    said = preview(run, guest, remediations, settings)
+    assert held(guest) == before, "the preview wrote something"
+    done = remediate(run, guest, remediations, settings, "remediate")
+    assert done.effects == said.effects
+    assert set(done.findings) == set(said.findings)
+    assert remediate(run, guest, remediations, settings, "remediate").effects == ()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["default", "forced"])
+@pytest.mark.parametrize("name", names())
+def test_all_together_keep_the_law(run: Run, name: str, settings: Settings) -> None:
+    law(run, guest(name), BUILTIN, settings)
+
+
+@pytest.mark.parametrize("remediation", BUILTIN, ids=lambda remediation: remediation.name)
+@pytest.mark.parametrize("name", names())
+def test_each_alone_keeps_the_law(run: Run, name: str, remediation: Remediation) -> None:
+    law(run, guest(name), (remediation,), Settings())
+
+
+def test_names_are_kebab_case_and_each_is_there_once() -> None:
+    found = [remediation.name for remediation in BUILTIN]
+    assert len(found) == len(set(found))
+    assert all(name == name.lower() and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in found)
+
+
+def test_every_remediation_says_what_it_is_for_and_where_that_is_known_from() -> None:
+    for remediation in BUILTIN:
+        assert remediation.sources and remediation.about.endswith(".") and remediation.title[0].isupper()
+
+
+def test_every_reason_completes_because_it(run: Run) -> None:
+    for name in names():
+        for effect in preview(run, guest(name), BUILTIN, Settings()).effects:
+            first = effect.why.split()[0]
+            assert first.endswith("s"), effect.why
+
+
+def test_every_finding_is_in_the_table_with_its_severity(run: Run) -> None:
+    table = {tuple(line.split()[:2]) for line in (remediations.__doc__ or "").splitlines() if line.startswith("    ")}
+    for name in names():
+        for finding in preview(run, guest(name), BUILTIN, Settings()).findings:
+            assert (finding.code, finding.severity.value) in table
