@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt
-from tenacity.wait import wait_base, wait_exponential_jitter
+from tenacity.wait import wait_base, wait_exponential, wait_random
 
 from adapters.magalu.credentials import Credentials
 from adapters.magalu.regions import Region
@@ -183,9 +183,8 @@ class _Pause(wait_base):
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._backoff = wait_exponential_jitter(
-            initial=pace.first_pause, max=pace.longest_pause, jitter=pace.first_pause / 2
-        )
+        growing = wait_exponential(multiplier=pace.first_pause, max=pace.longest_pause)
+        self._backoff = growing + wait_random(0, pace.first_pause / 2)
 
     def __call__(self, retry_state: RetryCallState) -> float:
         reply = _last_reply(retry_state)

@@ -43,7 +43,7 @@ class Reply:
     """What is answered. `cut` closes the connection instead."""
 
     status: int
-    body: JsonValue | bytes = None
+    body: JsonValue | bytes = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
 
@@ -183,7 +183,8 @@ class ImageApi:
             page = PageRequest.model_validate(dict(request.query))
         except ValidationError as error:
             return _invalid(error, "query")
-        images = [i for i in self._shelf.all() if i.status == "active" and page.name in {None, i.name}]
+        name = None if self._faults.unfiltered else page.name
+        images = [i for i in self._shelf.all() if i.status == "active" and name in {None, i.name}]
         part = images[page.offset : page.offset + page.limit]
         meta: JsonValue = {
             "page": {"limit": page.limit, "offset": page.offset, "count": len(part), "total": len(images)}

@@ -25,6 +25,8 @@ class Faults:
     """An import ends as importing_error, whatever it found."""
     status: str | None = None
     """What GET by id says in place of the status."""
+    unfiltered: bool = False
+    """Lists hold images of every name, whatever name was asked for."""
     echo: bool = False
     """POST answers 400 with a message that repeats the whole request."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
