@@ -1,286 +1,388 @@
-"""Debian's package archives as the guest names them, asked from the host: what would be installed, and the files themselves.
+"""Debian packages for a guest, resolved and fetched on the host with the guest's own sources, keys and package database.
 
-apt runs on the host with a root of its own, shut away from the host's files, which holds the guest's sources, keys and pins, and what it
-has installed. Nothing of the guest's apt.conf is taken: it can name programs to run. Neither the guest nor a room needs a network.
-
-Sources: apt-get(8), apt.conf(5), sources.list(5), apt_preferences(5).
+The host's apt works on a private root that holds copies of these and nothing else: no apt.conf of the guest (it may run commands), no source but
+http and https. It runs in a sandbox as nobody; what it fetches is verified by the guest's keys, as the guest would.
+Sources: sources.list(5), apt.conf(5), apt-get(8), apt-secure(8).
 """
 
+import hashlib
 import re
-import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from migrate.errors import GuestError, PackagesUnavailable, ToolFailed
-from migrate.guest import File, Os, Package, PackageChange
-from migrate.guests.dpkg import stanzas, status_text
+from migrate.guest import File, Kind, Os, Package, PackageChange
+from migrate.guests import dpkg
 from migrate.guests.paths import Files, resolved
 from migrate.guests.sandbox import sandboxed
+from migrate.guests.system import text_of
 from migrate.run import Limits, Note, Output, Run
 
-INSIDE = "/apt"
-LIMITS = Limits(address_space=4 << 30, cpu_seconds=900)
-ANSWER_S = 900.0
 ORIGIN = "the guest's own repositories"
+LISTS_FRESH_S = 3600
+"""How long fetched package lists are used again, by a second run on the same work folder."""
+OLD_S = 400 * 86400
+"""A repository that was last changed this long ago is an archive (point releases come twice a year): worth a word, not a refusal."""
 
-SIMULATED = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[(\S+)\])?(?: \((\S+) [^)]*\[(\w+)\][^)]*\))?", re.MULTILINE)
-FETCHED = re.compile(r"^'[^']*' (\S+) (\d+) ", re.MULTILINE)
-ONE_LINE = re.compile(r"^deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)((?:\s+\S+)*)$")
-CREDENTIALS = re.compile(r"(\w+://)[^/@\s]+@")
+LIMITS = Limits(address_space=4 << 30, cpu_seconds=600)
+INSIDE = "/apt"
+ARCHIVES = "var/cache/apt/archives"
 
-CONFIGURATION = f"""\
-Dir "{INSIDE}/";
-Dir::State::status "{INSIDE}/status";
-Dir::Bin::Methods "/usr/lib/apt/methods";
-APT::Architecture "%(arch)s";
-APT::Architectures {{ "%(arch)s"; }};
+SETTINGS = """\
+Dir "/apt";
+Dir::State::status "/apt/status";
+Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Bin::methods "/usr/lib/apt/methods";
+Dir::Log "/tmp";
+APT::Architecture "{arch}";
+APT::Architectures {{ {archs} }};
 APT::Install-Recommends "false";
-APT::Sandbox::User "";
 APT::Get::Assume-Yes "true";
-APT::Keep-Downloaded-Packages "true";
+APT::Get::AutomaticRemove "false";
+APT::Sandbox::User "";
 Acquire::Languages "none";
-Acquire::Retries "3";
+Acquire::Check-Valid-Until "false";
+Acquire::Retries "2";
 Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
-Acquire::Check-Valid-Until "false";
-Debug::NoLocking "true";
 """
-"""An archive that is no longer renewed still serves what its signed index says: a guest of last year is migrated today."""
+# How the host itself reaches the network; nothing else of its settings is taken.
+HOST_SETTING = re.compile(r'Acquire::(https?::Proxy\b\S*|https?::CaInfo|Check-Date) ".*";')
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
-    """One entry of sources.list(5). `keys` are keyrings as the guest has them; none means the guest's trusted keys."""
+class AptSource:
+    """A place that packages come from, as sources.list(5) has it. `signed_by` is a path, a fingerprint, or an inline key."""
 
-    uris: tuple[str, ...]
-    suites: tuple[str, ...]
+    uri: str
+    suite: str
     components: tuple[str, ...]
-    keys: tuple[bytes, ...] = ()
+    archs: tuple[str, ...] = ()
+    signed_by: str = ""
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.uri).hostname or self.uri
 
 
-@dataclass(slots=True)
-class Apt:
-    """The archives of one guest. The lists are fetched once in its life, packages once each."""
+def sources_of(files: Files) -> tuple[AptSource, ...]:
+    """Read the guest's sources, in both formats, those that are switched off left out."""
+    found: list[AptSource] = []
+    for path in ("/etc/apt/sources.list", *_below(files, "/etc/apt/sources.list.d")):
+        text = text_of(files, path) or ""
+        if path.endswith(".list"):
+            found += [source for line in text.splitlines() for source in _one_line(line)]
+        elif path.endswith(".sources"):
+            found += [source for stanza in dpkg.stanzas(_without_comments(text)) for source in _stanza(stanza)]
+    return tuple(dict.fromkeys(found))
 
-    run: Run
-    files: Files
-    os: Os
-    _updated: bool = False
-    _complaints: list[str] = field(default_factory=list)
 
-    def plan(self, installed: Mapping[str, Package], *, install: Sequence[str], remove: Sequence[str]) -> PackageChange:
-        """Return what apt would do to install and purge these on top of `installed`; names that hold already are left out.
+def _without_comments(text: str) -> str:
+    return "\n".join(line for line in text.split("\n") if not line.startswith("#"))
 
-        A removal needs no archive. Nothing is ever removed only because nothing needs it any more. Raise PackagesUnavailable.
+
+def _one_line(line: str) -> Iterator[AptSource]:
+    match = re.fullmatch(r"deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s*(.*)", line.partition("#")[0].strip())
+    if match:
+        options = dict(word.split("=", 1) for word in (match[1] or "").split() if "=" in word)
+        archs = tuple(filter(None, options.get("arch", "").split(",")))
+        yield AptSource(match[2], match[3], tuple(match[4].split()), archs, options.get("signed-by", ""))
+
+
+def _stanza(fields: Mapping[str, str]) -> Iterator[AptSource]:
+    if "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").lower() in (
+        "no",
+        "false",
+        "0",
+        "off",
+    ):
+        return
+    components = tuple(fields.get("Components", "").split())
+    archs = tuple(fields.get("Architectures", "").split())
+    for uri in fields.get("Uris", "").split():
+        for suite in fields.get("Suites", "").split():
+            yield AptSource(uri, suite, components, archs, fields.get("Signed-by", ""))
+
+
+class Repositories:
+    """The repositories of one guest. Nothing is fetched before it is needed; what was fetched stays in the run's work folder."""
+
+    def __init__(self, run: Run, files: Files, os: Os) -> None:
+        self._run = run
+        self._files = files
+        self._os = os
+        self._root = run.work / "apt"
+        self._prepared = False
+        self._updated = False
+        self._complaints = ""
+        self._plans: dict[tuple[tuple[str, ...], tuple[str, ...], str], PackageChange] = {}
+
+    def plan(
+        self, installed: Mapping[str, Package], *, install: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> PackageChange:
+        """Return everything that installing and removing these takes, against what is installed; never more is removed than must.
+
+        Raise PackagesUnavailable where it cannot be resolved or a repository does not answer.
         """
         wanted = tuple(name for name in install if name not in installed)
         unwanted = tuple(name for name in remove if name in installed)
         if not wanted and not unwanted:
             return PackageChange()
-        if wanted:
-            self._update(installed)
-        request = [*wanted, *(f"{name}-" for name in unwanted)]
-        said = self._get(installed, ["--simulate", "--purge", "install", *request], request)
-        incoming, outgoing = _simulated(said.text, installed)
-        size = sum(size for _, size in self._uris(installed, incoming)) if incoming else 0
-        return PackageChange(incoming, outgoing, ORIGIN if incoming else "", size)
+        status = dpkg.status_text(installed)
+        known = self._plans.get((wanted, unwanted, status))  # a preview and its performance ask the same; apt takes 2 s
+        if known is None:
+            known = self._plans[wanted, unwanted, status] = self._resolved(installed, status, wanted, unwanted)
+        return known
 
-    def fetch(self, installed: Mapping[str, Package], change: PackageChange) -> tuple[Path, ...]:
-        """Download what a plan installs and return its .deb files; apt has checked each against the archive's signature."""
-        if not change.install:
-            return ()
-        self._update(installed)
-        self._get(installed, ["--download-only", "install", *_exact(change.install)], _names(change.install))
-        found = [self._root / "var/cache/apt/archives" / name for name, _ in self._uris(installed, change.install)]
-        missing = [path.name for path in found if not path.is_file()]
-        if missing:
-            raise PackagesUnavailable(f"apt did not fetch {', '.join(missing)}", hint="Run the same command again.")
-        return tuple(found)
+    def _resolved(
+        self, installed: Mapping[str, Package], status: str, wanted: Sequence[str], unwanted: Sequence[str]
+    ) -> PackageChange:
+        self._prepare()
+        if wanted:
+            self._update()
+        self._write("status", status)
+        argv = ["apt-get", "--simulate", "install", *wanted, *(f"{name}-" for name in unwanted)]
+        try:
+            said = self._apt(argv).text
+        except ToolFailed as error:
+            raise self._unavailable(wanted, unwanted, error) from error
+        coming, going = _simulated(said)
+        arriving = self._described([f"{name}={version}" for name, version in coming.items()]) if coming else ()
+        leaving = tuple(sorted((_installed(installed, name) for name in going), key=lambda package: package.name))
+        size = sum(int(_field(package.record, "Size") or 0) for package in arriving)
+        return PackageChange(arriving, leaving, ORIGIN if arriving else "", size)
+
+    def fetch(self, packages: Sequence[Package]) -> dict[str, Path]:
+        """Return the package files, by name, verified. What was fetched before is not fetched again. Raise PackagesUnavailable."""
+        self._prepare()
+        self._update()
+        found = {package.name: self._archives / _file_name(package) for package in packages}
+        wanted = [_exactly(package) for package in packages if not found[package.name].is_file()]
+        try:
+            if wanted:
+                self._apt(["apt-get", "download", *wanted], cwd=f"{INSIDE}/{ARCHIVES}")
+        except ToolFailed as error:
+            raise PackagesUnavailable(
+                f"the packages for the guest could not be fetched: {_complaint(error.stderr)}", hint=_TRY_LATER
+            ) from error
+        if missing := [name for name, path in found.items() if not path.is_file()]:
+            raise PackagesUnavailable(f"apt fetched all but {', '.join(missing)}", hint=_TRY_LATER)
+        return found
 
     @property
-    def _root(self) -> Path:
-        return self.run.work / "apt"
+    def _archives(self) -> Path:
+        return self._root / ARCHIVES
 
-    def _uris(self, installed: Mapping[str, Package], packages: Sequence[Package]) -> list[tuple[str, int]]:
-        """Return the file name and size of each package's archive, also of those that are here already."""
-        # apt prints no line for a file that it has: the archives folder is moved out of its sight.
-        argv = ["-o", f"Dir::Cache::Archives={INSIDE}/none", "--print-uris", "install", *_exact(packages)]
-        said = self._get(installed, argv, _names(packages))
-        return [(Path(name).name, int(size)) for name, size in FETCHED.findall(said.text)]
+    def _prepare(self) -> None:
+        """Lay out the private root once."""
+        if self._prepared:
+            return
+        for folder in (
+            "etc/apt/trusted.gpg.d",
+            "etc/apt/preferences.d",
+            "keys",
+            "var/lib/apt/lists/partial",
+            "var/lib/dpkg",
+        ):
+            (self._root / folder).mkdir(parents=True, exist_ok=True)
+        (self._archives / "partial").mkdir(parents=True, exist_ok=True)
+        self._write("etc/apt/sources.list.d/guest.sources", self._sources_text())
+        for path in ("/etc/apt/preferences", *_below(self._files, "/etc/apt/preferences.d")):
+            self._copy(path, path.lstrip("/"))
+        for path in ("/etc/apt/auth.conf", *_below(self._files, "/etc/apt/auth.conf.d")):
+            self._copy(path, path.lstrip("/"))
+        for path in ("/etc/apt/trusted.gpg", *_below(self._files, "/etc/apt/trusted.gpg.d")):
+            self._copy(path, path.lstrip("/"))
+        archs = [self._os.arch, *(text_of(self._files, "/var/lib/dpkg/arch") or "").split()]
+        settings = SETTINGS.format(arch=self._os.arch, archs=" ".join(f'"{arch}";' for arch in dict.fromkeys(archs)))
+        self._write("apt.conf", settings + "\n".join(_host_settings(self._run)) + "\n")
+        self._prepared = True
 
-    def _update(self, installed: Mapping[str, Package]) -> None:
+    def _sources_text(self) -> str:
+        stanzas = []
+        for number, source in enumerate(sources_of(self._files)):
+            if urlsplit(source.uri).scheme not in ("http", "https") or not re.fullmatch(
+                r"[!-~]+", source.uri + source.suite
+            ):
+                self._run.tell(
+                    Note(f"the guest's package source {source.uri} is left out: only http and https are asked")
+                )
+                continue
+            fields = {
+                "Types": "deb",
+                "URIs": source.uri,
+                "Suites": source.suite,
+                "Components": " ".join(source.components),
+            }
+            fields["Architectures"] = " ".join(source.archs)
+            fields["Signed-By"] = self._keys(source.signed_by, number)
+            stanzas.append("".join(f"{name}: {value}\n" for name, value in fields.items() if value))
+        return "\n".join(stanzas)
+
+    def _keys(self, signed_by: str, number: int) -> str:
+        """Return Signed-By for the private root: a fingerprint as it is, the guest's key files as copies."""
+        if not signed_by:
+            return ""
+        if "-----BEGIN" in signed_by:
+            lines = (line.strip() for line in signed_by.strip().split("\n"))
+            self._write(f"keys/{number}.asc", "".join("\n" if line == "." else f"{line}\n" for line in lines))
+            return f"{INSIDE}/keys/{number}.asc"
+        words = []
+        for index, word in enumerate(re.split(r"[\s,]+", signed_by.strip())):
+            if word.startswith("/"):
+                name = f"keys/{number}-{index}{'.asc' if word.endswith('.asc') else '.gpg'}"
+                self._copy(word, name)
+                words.append(f"{INSIDE}/{name}")
+            else:
+                words.append(word)
+        return " ".join(words)
+
+    def _copy(self, path: str, name: str) -> None:
+        """Copy a file of the guest; `name` is ours, so no path of the guest's reaches the host."""
+        at = resolved(self._files, path)
+        entry = self._files.load(at) if self._files.kind(at) is Kind.FILE else None
+        if isinstance(entry, File):
+            self._write(name, entry.content)
+
+    def _write(self, name: str, content: str | bytes) -> None:
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+
+    def _update(self) -> None:
+        """Fetch the package lists, once; those of an earlier run are used while they are fresh."""
         if self._updated:
             return
-        self._furnish()
-        # One archive that is gone or not signed must not stand in the way of the others: what it lacks shows in the plan.
-        said = self._get(installed, ["update"], (), ok=(0, 100))
-        lines = said.stderr.splitlines()
-        self._complaints = [CREDENTIALS.sub(r"\1", line) for line in lines if line.startswith(("W:", "E:"))]
+        sources = self._root / "etc/apt/sources.list.d/guest.sources"
+        stamp = self._root / "updated"
+        digest = hashlib.sha256(sources.read_bytes()).hexdigest()
+        fresh = stamp.is_file() and stamp.read_text() == digest and time.time() - stamp.stat().st_mtime < LISTS_FRESH_S
+        if not sources_of(self._files):
+            raise PackagesUnavailable("the guest has no package sources of its own", hint=_OFFER)
+        if not fresh:
+            said = self._apt(["apt-get", "update"], ok=(0, 100))
+            self._complaints = "\n".join(line for line in said.stderr.splitlines() if line.startswith(("E:", "W:")))
+            if not any((self._root / "var/lib/apt/lists").glob("*_Packages*")):
+                raise self._no_lists()
+            if self._complaints:
+                self._run.tell(
+                    Note(f"not all of the guest's package sources answer: {_complaint(self._complaints)}", "warning")
+                )
+            else:
+                stamp.write_text(digest)
+        self._tell_age()
         self._updated = True
 
-    def _get(
-        self, installed: Mapping[str, Package], words: Sequence[str], asked: Sequence[str], *, ok: Sequence[int] = (0,)
-    ) -> Output:
-        """Run apt-get on the guest's state. Raise PackagesUnavailable, in its own words, where it says no."""
-        self._furnish()
-        (self._root / "status").write_text(status_text(installed), "utf-8", "surrogateescape")
-        argv = sandboxed(
-            ["apt-get", "-q", *words],
-            write={self._root: INSIDE},
-            network=True,
-            env={"APT_CONFIG": f"{INSIDE}/apt.conf", "DEBIAN_FRONTEND": "noninteractive"},
+    def _no_lists(self) -> PackagesUnavailable:
+        hosts = ", ".join(dict.fromkeys(source.host for source in sources_of(self._files)))
+        unsigned = re.search(r"not signed|NO_PUBKEY|couldn't be verified|EXPKEYSIG|BADSIG", self._complaints)
+        if unsigned:
+            return PackagesUnavailable(
+                f"what the guest's package sources ({hosts}) send cannot be verified by the guest's own keys: "
+                f"{_complaint(self._complaints)}",
+                hint="Update the guest's keyring package in the source, or offer the packages: --packages FOLDER.",
+            )
+        return PackagesUnavailable(
+            f"none of the guest's package sources answers ({hosts}): {_complaint(self._complaints)}",
+            hint=f"Let this host reach one of them (a proxy of the host's apt is used). {_OFFER}",
         )
-        try:
-            return self.run.tool(argv, limits=LIMITS, timeout=ANSWER_S, ok=ok)
-        except ToolFailed as error:
-            said = [line for line in error.stderr.splitlines() if line.startswith("E:")] + self._complaints
-            reason = CREDENTIALS.sub(r"\1", "; ".join(said[:4])) or f"apt-get: {error.status}"
-            raise PackagesUnavailable(
-                f"{', '.join(asked)}: the guest's own repositories cannot give them: {reason}",
-                hint="Its /etc/apt/sources.list(.d) names them; they must answer from this machine.",
-            ) from error
 
-    def _furnish(self) -> None:
-        """Make apt's root: configuration, sources, keys, pins. Once."""
-        if (self._root / "apt.conf").exists():
-            return
-        shutil.rmtree(self._root, ignore_errors=True)
-        etc = self._root / "etc/apt"
-        for folder in ("sources.list.d", "trusted.gpg.d", "preferences.d", "apt.conf.d", "auth.conf.d"):
-            (etc / folder).mkdir(parents=True)
-        for folder in (
-            "var/lib/apt/lists/partial",
-            "var/cache/apt/archives/partial",
-            "none/partial",
-            "keys",
-            "var/log/apt",
-        ):
-            (self._root / folder).mkdir(parents=True)
-        for number, (name, content) in enumerate(self._keyrings()):
-            (etc / "trusted.gpg.d" / f"{number}{Path(name).suffix}").write_bytes(content)
-        for number, path in enumerate(self._paths("/etc/apt/preferences", "/etc/apt/preferences.d")):
-            (etc / "preferences.d" / f"{number}.pref").write_bytes(self._load(path))
-        repositories = list(self.repositories())
-        text = "\n".join(self._stanza(number, repository) for number, repository in enumerate(repositories))
-        (etc / "sources.list.d" / "guest.sources").write_text(text)
-        (self._root / "apt.conf").write_text(CONFIGURATION % {"arch": self.os.arch} + self._proxies())
-        if not repositories:
-            self._complaints.append("E: the guest names no repository that can be reached over http or https")
+    def _tell_age(self) -> None:
+        for release in sorted((self._root / "var/lib/apt/lists").glob("*Release")):
+            signed = re.search(r"^Date: (.*)$", release.read_text(errors="replace"), re.MULTILINE)
+            if signed and (age := _age_s(signed[1])) > OLD_S:
+                name = release.name.partition("_dists_")[2].removesuffix("_InRelease").removesuffix("_Release")
+                self._run.tell(Note(f"the guest's repository {name} was last changed {age // 86400:.0f} days ago"))
 
-    def _proxies(self) -> str:
-        """The host's way out: its proxies and its own CA file count for what the host fetches."""
-        said = self.run.tool(["apt-config", "dump", "Acquire::http", "Acquire::https"], timeout=30).text
-        wanted = re.compile(r'^Acquire::https?::(Proxy|CaInfo|Proxy::\S+) "[^"]*";$', re.MULTILINE | re.IGNORECASE)
-        return "".join(f"{match.group()}\n" for match in wanted.finditer(said))
+    def _described(self, wanted: Sequence[str]) -> tuple[Package, ...]:
+        """Return the packages as the repositories describe them; each record becomes one of an installed package."""
+        said = self._apt(["apt-cache", "show", "--no-all-versions", *wanted]).text
+        found = {}
+        for record in said.split("\n\n"):
+            fields = next(dpkg.stanzas(record), {})
+            if "Package" in fields:
+                lines = [line for line in record.strip("\n").split("\n") if not line.startswith("Status:")]
+                text = "\n".join([lines[0], "Status: install ok installed", *lines[1:]])
+                arch = fields.get("Architecture", self._os.arch)
+                found[fields["Package"], fields["Version"]] = Package(fields["Package"], fields["Version"], arch, text)
+        names = sorted(tuple(each.split("=", 1)) for each in wanted)
+        return tuple(found[name.partition(":")[0], version] for name, version in names)
 
-    def _stanza(self, number: int, repository: Repository) -> str:
-        lines = [
-            "Types: deb",
-            f"URIs: {' '.join(repository.uris)}",
-            f"Suites: {' '.join(repository.suites)}",
-        ]
-        lines += [f"Components: {' '.join(repository.components)}"] if repository.components else []
-        paths = []
-        for index, key in enumerate(repository.keys):
-            armored = key.lstrip().startswith(b"-----BEGIN")
-            path = self._root / "keys" / f"{number}-{index}.{'asc' if armored else 'gpg'}"
-            path.write_bytes(key)
-            paths.append(f"{INSIDE}/keys/{path.name}")
-        lines += [f"Signed-By: {' '.join(paths)}"] if paths else []
-        return "\n".join(lines) + "\n"
+    def _apt(self, argv: Sequence[str], *, ok: Sequence[int] = (0,), cwd: str = "/") -> Output:
+        network = bool({"update", "download"} & set(argv))
+        env = {"APT_CONFIG": f"{INSIDE}/apt.conf"}
+        inside = sandboxed(argv, write={self._root: INSIDE}, network=network, env=env, cwd=cwd)
+        return self._run.tool(inside, limits=LIMITS, timeout=900, ok=ok)
 
-    def _keyrings(self) -> Iterator[tuple[str, bytes]]:
-        for path in self._paths("/etc/apt/trusted.gpg", "/etc/apt/trusted.gpg.d"):
-            if path.endswith((".gpg", ".asc")):
-                yield path, self._load(path)
-
-    def _paths(self, file: str, folder: str) -> list[str]:
-        names = self.files.names(resolved(self.files, folder))
-        return [path for path in (file, *(f"{folder}/{name}" for name in names)) if self._load(path)]
-
-    def _load(self, path: str) -> bytes:
-        """Return the content of a file of the guest, links followed inside it; b"" where there is none."""
-        try:
-            entry = self.files.load(resolved(self.files, path))
-        except GuestError:
-            return b""
-        return entry.content if isinstance(entry, File) else b""
-
-    def repositories(self) -> Iterator[Repository]:
-        """Yield what the guest's sources name and can be asked from here; what is left out is told."""
-        for path in self._paths("/etc/apt/sources.list", "/etc/apt/sources.list.d"):
-            text = self._load(path).decode("utf-8", "replace")
-            if path.endswith(".sources"):
-                found: Iterator[Repository | str] = self._deb822(text)
-            elif path.endswith(".list"):
-                found = self._one_line(text)
-            else:
-                continue
-            for repository in found:
-                if isinstance(repository, Repository):
-                    yield repository
-                else:
-                    self.run.tell(Note(f"{path}: {repository} is left out: only http and https are asked from here"))
-
-    def _deb822(self, text: str) -> Iterator[Repository | str]:
-        plain = "\n".join(line for line in text.split("\n") if not line.startswith("#"))
-        for fields in stanzas(plain):
-            if "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").lower() in (
-                "no",
-                "false",
-                "0",
-            ):
-                continue
-            yield from self._checked(
-                tuple(fields.get("Uris", "").split()),
-                tuple(fields.get("Suites", "").split()),
-                tuple(fields.get("Components", "").split()),
-                fields.get("Signed-by", ""),
+    def _unavailable(self, wanted: Sequence[str], unwanted: Sequence[str], error: ToolFailed) -> PackagesUnavailable:
+        what = " and ".join(
+            filter(
+                None, [f"install {', '.join(wanted)}" * bool(wanted), f"remove {', '.join(unwanted)}" * bool(unwanted)]
             )
-
-    def _one_line(self, text: str) -> Iterator[Repository | str]:
-        for line in text.splitlines():
-            match = ONE_LINE.match(line.partition("#")[0].strip())
-            if match:
-                options = dict(word.partition("=")[::2] for word in (match[1] or "").split())
-                signed = options.get("signed-by", "").replace(",", " ")
-                yield from self._checked((match[2],), (match[3],), tuple(match[4].split()), signed)
-
-    def _checked(
-        self, uris: tuple[str, ...], suites: tuple[str, ...], components: tuple[str, ...], signed: str
-    ) -> Iterator[Repository | str]:
-        good = tuple(uri for uri in uris if re.match(r"https?://[^\s\"']+$", uri))
-        yield from (CREDENTIALS.sub(r"\1", uri) for uri in uris if uri not in good)
-        if good and suites:
-            yield Repository(good, suites, components, self._signing_keys(signed))
-
-    def _signing_keys(self, signed: str) -> tuple[bytes, ...]:
-        """Signed-By holds a key, or names keyrings; a fingerprint alone means one of the trusted keys."""
-        if "-----BEGIN" in signed:
-            # A line with a single dot stands for an empty one; deb822(5).
-            return (
-                "\n".join("" if line.strip() == "." else line.strip() for line in signed.split("\n")).encode() + b"\n",
-            )
-        found = (self._load(word) for word in signed.split() if word.startswith("/"))
-        return tuple(key for key in found if key)
+        )
+        said = _complaint(f"{self._complaints}\n{error.stderr}")
+        return PackagesUnavailable(f"apt finds no way to {what} in the guest: {said}", hint=_OFFER if wanted else None)
 
 
-def _exact(packages: Sequence[Package]) -> list[str]:
-    return [f"{name}={package.version}" for name, package in zip(_names(packages), packages, strict=True)]
+_OFFER = "Or leave the step out with --skip and install what it needs in the source."
+_TRY_LATER = "Try again later; what was fetched is kept."
 
 
-def _names(packages: Sequence[Package]) -> list[str]:
-    return [package.name for package in packages]
+def _simulated(said: str) -> tuple[dict[str, str], list[str]]:
+    """Read `apt-get --simulate`: "Inst NAME [OLD] (NEW … [ARCH])", "Remv NAME [OLD]"."""
+    coming = {}
+    going = []
+    for line in said.splitlines():
+        if match := re.match(r"Inst (\S+) (?:\[\S+\] )?\((\S+) ", line):
+            coming[match[1]] = match[2]
+        elif match := re.match(r"(?:Remv|Purg) (\S+) ", line):
+            going.append(match[1])
+    return coming, going
 
 
-def _simulated(text: str, installed: Mapping[str, Package]) -> tuple[tuple[Package, ...], tuple[Package, ...]]:
-    """Return what a simulated run installs and removes, each sorted by name."""
-    incoming: dict[str, Package] = {}
-    outgoing: dict[str, Package] = {}
-    for action, name, old, new, arch in SIMULATED.findall(text):
-        if action == "Inst":
-            incoming[name] = Package(name, new, arch)
-        else:
-            outgoing[name] = installed.get(name) or Package(name, old)
-    return tuple(incoming[name] for name in sorted(incoming)), tuple(outgoing[name] for name in sorted(outgoing))
+def _installed(installed: Mapping[str, Package], name: str) -> Package:
+    found = installed.get(name) or installed.get(name.partition(":")[0])
+    if found is None:
+        raise GuestError(f"apt would remove {name}, which the guest's package database does not list")
+    return found
+
+
+def _field(record: str, name: str) -> str:
+    return next(dpkg.stanzas(record), {}).get(name, "")
+
+
+def _exactly(package: Package) -> str:
+    arch = "" if package.arch == "all" else f":{package.arch}"
+    return f"{package.name}{arch}={package.version}"
+
+
+def _file_name(package: Package) -> str:
+    """The name under which apt keeps a package file; it quotes the epoch's colon."""
+    return f"{package.name}_{package.version.replace(':', '%3a')}_{package.arch}.deb"
+
+
+def _complaint(text: str) -> str:
+    """The lines in which apt says what is wrong."""
+    lines = [re.sub(r"^[EW]: ", "", line).strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(line for line in lines if line))[-600:]
+
+
+def _age_s(date: str) -> float:
+    try:
+        return time.time() - time.mktime(time.strptime(date.rsplit(" ", 1)[0], "%a, %d %b %Y %H:%M:%S"))
+    except ValueError:
+        return 0
+
+
+def _below(files: Files, folder: str) -> tuple[str, ...]:
+    at = resolved(files, folder)
+    return tuple(f"{folder}/{name}" for name in files.names(at))
+
+
+def _host_settings(run: Run) -> list[str]:
+    said = run.tool(["apt-config", "dump"], timeout=30).text
+    return [line for line in said.splitlines() if HOST_SETTING.fullmatch(line)]

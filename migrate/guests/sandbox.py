@@ -40,6 +40,7 @@ def sandboxed(
     write: Mapping[Path, str] | None = None,
     network: bool = False,
     env: Mapping[str, str] | None = None,
+    cwd: str = "/",
 ) -> list[str]:
     """Return the command that runs `argv` with the host's programs, and of the host's files only those in `read` and `write` (host → inside).
 
@@ -67,7 +68,7 @@ def sandboxed(
         words += ["--ro-bind", str(host), inside]
     for host, inside in (write or {}).items():
         words += ["--bind", str(host), inside]
-    return [*words, "--chdir", "/", "--", *map(str, argv)]
+    return [*words, "--chdir", cwd, "--", *map(str, argv)]
 
 
 def _shown(path: str, network: bool) -> list[str]:
