@@ -1,7 +1,7 @@
 """Enabling and disabling units: by rule, and side by side with the real systemctl on the same tree."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,7 @@ UNITS = {
 }
 
 
-def guest(files: dict[str, str | Link]) -> MemoryGuest:
+def guest(files: Mapping[str, str | Link]) -> MemoryGuest:
     entries: dict[str, Entry] = {path: File(x.encode()) if isinstance(x, str) else x for path, x in files.items()}
     return MemoryGuest({"/lib": Link("usr/lib"), **entries})
 

@@ -41,8 +41,8 @@ def lines_with(text: str, words: frozenset[str]) -> Iterator[tuple[int, str, str
     """Yield (line number, word, line) of each line that is no comment and has one of the words, standing for itself, in it."""
     if not words:
         return
-    either = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w.:-])({either})(?![\w:-]|\.\w)", re.IGNORECASE)
+    either = "|".join(re.escape(w) + ("(?!:)" if ":" in w else "") for w in sorted(words, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w.:-])({either})(?![\w-]|\.\w)", re.IGNORECASE)
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if stripped and not stripped.startswith(("#", ";", "//")) and (found := pattern.search(line)):
