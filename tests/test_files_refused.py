@@ -94,7 +94,7 @@ def an_empty_disk_in_an_ova(folder: Path) -> Path:
 # --- which format -----------------------------------------------------------------------------------------------------
 
 
-@refused("--format raw", Code.UNKNOWN_FORMAT)
+@refused("no boot signature of a raw disk", Code.UNKNOWN_FORMAT)
 def a_disk_without_a_boot_signature(folder: Path) -> Path:
     return samples.raw(folder, b"\1" * MIB)
 
@@ -111,7 +111,7 @@ def a_text(folder: Path) -> Path:
     return samples.raw(folder, b"just some words\n", "notes.vmdk")
 
 
-@refused("qcow2, raw disk with a partition table", Code.SEVERAL_FORMATS)
+@refused("raw disk with a partition table, qcow2", Code.SEVERAL_FORMATS)
 def a_qcow2_that_is_a_partitioned_disk_too(folder: Path) -> Path:
     return samples.patched(samples.converted(folder, "qcow2", "disk.raw"), (510, b"\x55\xaa"))
 
@@ -150,7 +150,7 @@ def a_disk_that_is_said_to_be_an_ova(folder: Path) -> Path:
     return samples.raw(folder)
 
 
-@refused("packed with gzip. Unpack it first|packed with gzip", Code.UNSUPPORTED_FORMAT)
+@refused("packed with gzip", Code.UNSUPPORTED_FORMAT)
 def a_packed_disk(folder: Path) -> Path:
     return samples.raw(folder, gzip.compress(samples.disk_bytes()), "disk.raw.gz")
 
@@ -319,28 +319,29 @@ def an_ovf_of_a_delta(folder: Path) -> Path:
 # --- encrypted --------------------------------------------------------------------------------------------------------
 
 
-def _encrypted_qcow2(folder: Path, kind: str) -> Path:
-    secret = ("--object", "secret,id=s,data=abcdefgh")
-    options = f"encrypt.format={kind},encrypt.key-secret=s" + (",encrypt.iter-time=10" if kind == "luks" else "")
-    samples.qemu_img("create", *secret, "-f", "qcow2", "-o", options, folder / "disk.qcow2", "1M")
-    return folder / "disk.qcow2"
-
-
 @refused("encrypted (LUKS)", Code.ENCRYPTED)
 def a_qcow2_with_luks(folder: Path) -> Path:
-    return _encrypted_qcow2(folder, "luks")
+    """Its header only: qemu-img takes 5 s to make the real one."""
+    return samples.patched(samples.converted(folder, "qcow2", "disk.qcow2"), (32, struct.pack(">I", 2)))
 
 
 @refused("encrypted (AES)", Code.ENCRYPTED)
 def a_qcow2_with_aes(folder: Path) -> Path:
-    return _encrypted_qcow2(folder, "aes")
+    options = ("-o", "encrypt.format=aes,encrypt.key-secret=s")
+    secret = ("--object", "secret,id=s,data=abcdefgh")
+    samples.qemu_img("create", *secret, "-f", "qcow2", *options, folder / "disk.qcow2", "1M")
+    return folder / "disk.qcow2"
 
 
 @refused("all of it is LUKS-encrypted", Code.ENCRYPTED)
 def a_raw_disk_that_is_luks_from_end_to_end(folder: Path) -> Path:
-    secret = ("--object", "secret,id=s,data=abcdefgh")
-    samples.qemu_img("create", *secret, "-f", "luks", "-o", "key-secret=s,iter-time=10", folder / "disk.raw", "1M")
-    return folder / "disk.raw"
+    return samples.raw(folder, b"LUKS\xba\xbe\0\1aes".ljust(MIB, b"\0"))
+
+
+@refused("all of it is LUKS-encrypted", Code.ENCRYPTED)
+def a_fixed_vhd_that_is_luks2_from_end_to_end(folder: Path) -> Path:
+    content = b"LUKS\xba\xbe\0\2".ljust(MIB, b"\0")
+    return samples.converted(folder, "vpc", "disk.vhd", "subformat=fixed", "force_size=on", content=content)
 
 
 @refused("VMware has encrypted it", Code.ENCRYPTED)
@@ -420,6 +421,13 @@ def a_vmdk_whose_extent_is_of_another_disk(folder: Path) -> Path:
 def a_vmdk_descriptor_with_a_line_for_the_terminal(folder: Path) -> Path:
     samples.raw(folder)
     text = samples.descriptor('RW 63 FLAT "disk.raw" 0', more="\x1b[2Jsurprise\n")
+    return samples.raw(folder, text.encode(), "disk.vmdk")
+
+
+@refused("has no end", Code.DAMAGED)
+def a_vmdk_descriptor_of_blanks(folder: Path) -> Path:
+    """An expression with two greedy blanks takes the square of their number."""
+    text = samples.descriptor('RW 63 FLAT "disk.raw" 0', more="a=b" + " " * 900_000 + "c\n")
     return samples.raw(folder, text.encode(), "disk.vmdk")
 
 
@@ -570,7 +578,9 @@ def an_ova_with_rubbish_behind_a_member(folder: Path) -> Path:
 
 def _with_header(path: Path, offset: int, **fields: tuple[int, bytes]) -> Path:
     """The tar with changed fields in the header at `offset`, and its checksum mended."""
-    header = bytearray(path.read_bytes()[offset : offset + 512])
+    with path.open("rb") as file:
+        file.seek(offset)
+        header = bytearray(file.read(512))
     for at, value in fields.values():
         header[at : at + len(value)] = value
     header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:512]))
@@ -607,6 +617,36 @@ def an_ova_with_an_extended_header_of_gigabytes(folder: Path) -> Path:
     path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
     os.truncate(path, 9 << 30)
     return _with_header(path, 0, size=(124, b"\x80" + (8 << 30).to_bytes(11, "big")))
+
+
+@refused("not a sound tar archive", Code.BAD_ARCHIVE)
+def an_ova_whose_extended_headers_take_the_square_of_their_length(folder: Path) -> Path:
+    """CVE-2024-6232 of tarfile: 0.3 s for each of these 8 KiB, and there are many."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, 8 << 10
+    path = folder / "vm.ova"
+    path.write_bytes((info.tobuf(tarfile.USTAR_FORMAT) + b"1" * info.size) * 500)
+    return path
+
+
+@refused("not a sound tar archive", Code.BAD_ARCHIVE)
+def an_ova_of_headers_that_follow_each_other_without_end(folder: Path) -> Path:
+    info = tarfile.TarInfo("long")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 512
+    path = folder / "vm.ova"
+    path.write_bytes((info.tobuf(tarfile.GNU_FORMAT) + b"a" * 511 + b"\0") * 3000)
+    return path
+
+
+@refused("not a sound tar archive", Code.BAD_ARCHIVE)
+def an_ova_with_a_sparse_map_without_end(folder: Path) -> Path:
+    info = tarfile.TarInfo("disk.vmdk")
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # more of the map follows
+    path = folder / "vm.ova"
+    path.write_bytes(bytes(header) + (b"00000000001\0" * 42 + b"\1").ljust(512, b"\0") * 20_000)
+    return _with_header(path, 0)
 
 
 @refused("it has 1000 members or more", Code.BAD_ARCHIVE)
@@ -776,7 +816,7 @@ def an_ovf_that_laughs_a_billion_times(folder: Path) -> Path:
     return _ovf(folder, text)
 
 
-@refused("it has more than 4194304 bytes", Code.BAD_OVF)
+@refused("it has more than 1048576 bytes", Code.BAD_OVF)
 def an_ovf_without_end(folder: Path) -> Path:
     path = _ovf(folder, '<?xml version="1.0"?><Envelope>')
     os.truncate(path, 10 << 30)
@@ -785,7 +825,7 @@ def an_ovf_without_end(folder: Path) -> Path:
 
 @refused("nested deeper than 100 levels", Code.BAD_OVF)
 def an_ovf_without_bottom(folder: Path) -> Path:
-    depth = 200_000
+    depth = 100_000
     return _ovf(folder, '<?xml version="1.0"?><Envelope>' + "<a>" * depth + "</a>" * depth + "</Envelope>")
 
 
@@ -802,6 +842,11 @@ def an_ovf_in_an_encoding_that_is_none(folder: Path) -> Path:
 @refused("its root is domain, Envelope was wanted", Code.BAD_OVF)
 def a_descriptor_of_libvirt(folder: Path) -> Path:
     return _ovf(folder, '<?xml version="1.0"?><domain/>')
+
+
+@refused("it tells of 300 disks", Code.BAD_OVF)
+def an_ovf_of_more_disks_than_any_vm_has(folder: Path) -> Path:
+    return _ovf(folder, samples.ovf_text(*[f"{number}.vmdk" for number in range(300)]))
 
 
 @refused("describes 2 VMs: erp01, crm01", Code.NOT_ONE_VM)
@@ -833,8 +878,6 @@ def an_ova_whose_disk_was_changed_after_the_export(folder: Path) -> Path:
     path = samples.ova(folder)
     with tarfile.open(path) as archive:
         disk = archive.getmember("disk.vmdk")
-    content = path.read_bytes()[disk.offset_data : disk.offset_data + disk.size]
-    assert content[65536 * 2 + 20] is not None
     return samples.patched(path, (disk.offset_data + disk.size - 512 - 1, b"!"))
 
 
@@ -900,11 +943,16 @@ def test_a_file_is_refused_with_its_reasons(run: Run, tmp_path: Path, case: Case
         if (tmp_path / "remove").is_symlink():
             (tmp_path / "remove").resolve().unlink()
     assert {reason.code for reason in refusal.reasons} == set(case.codes)
-    assert any(words in str(refusal) for words in case.words.split("|")), str(refusal)
+    assert case.words in str(refusal)
     for reason in refusal.reasons:
         assert reason.text.isprintable() and (reason.remedy or "").isprintable()
         assert "/proc/" not in reason.text
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
+
+
+def test_a_raw_disk_that_is_not_known_as_one_is_refused_with_the_way_to_say_so(run: Run, tmp_path: Path) -> None:
+    (reason,) = samples.refusal(run, a_disk_without_a_boot_signature(tmp_path)).reasons
+    assert "--format raw" in (reason.remedy or "")
 
 
 def test_every_code_has_a_file_that_is_refused_with_it() -> None:

@@ -55,11 +55,8 @@ class FileDisk:
         Source: NBD protocol, "base:allocation" metadata context: bit 1 is "reads as zeros".
         """
         with self.nbd() as uri:
-            client = nbd.NBD()
-            client.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
-            client.connect_uri(uri)
             offset, length, zero = 0, 0, False
-            for run_length, is_zero in _statuses(client, self.size):
+            for run_length, is_zero in _statuses(uri, self.size):
                 self.run.check()
                 if length and is_zero is not zero:
                     yield Extent(offset, length, zero)
@@ -67,7 +64,6 @@ class FileDisk:
                 length, zero = length + run_length, is_zero
             if length:
                 yield Extent(offset, length, zero)
-            client.shutdown()
 
     @contextmanager
     def nbd(self) -> Iterator[str]:
@@ -75,6 +71,7 @@ class FileDisk:
 
         A file that shrinks would not be noticed otherwise: qemu reads zeros behind the end.
         """
+        self._check_untouched()
         with ExitStack() as stack:
             folder = stack.enter_context(_private_folder(self.run.work))
             place = folder / "s"
@@ -91,28 +88,45 @@ class FileDisk:
                 )
             except ToolFailed as failed:
                 raise refusal(self.image, failed) from failed
-            # It greets once it has opened everything: what was checked before is what it has read, if nothing changed.
-            self._check_unchanged()
+            # It greets once it has opened everything: the headers that we checked are those that it has read.
+            self._check_untouched()
             uri = socket_uri(place)
             self._check_size(uri)
             yield uri
-            self._check_unchanged()
+            for file in self.files:
+                file.check_unchanged()
 
-    def _check_unchanged(self) -> None:
+    def _check_untouched(self) -> None:
         for file in self.files:
-            file.check_unchanged()
+            file.check_untouched()
 
     def _check_size(self, uri: str) -> None:
-        client = nbd.NBD()
-        client.connect_uri(uri)
-        size = client.get_size()
-        client.shutdown()
+        with _client(uri) as client:
+            size = client.get_size()
         if size != self.size:
             raise SourceError(f"{self.name}: qemu-nbd serves {size} bytes, the disk has {self.size}.")
 
 
-def _statuses(client: nbd.NBD, size: int) -> Iterator[tuple[int, bool]]:
+@contextmanager
+def _client(uri: str) -> Iterator[nbd.NBD]:
+    """A connection that knows block status; its errors are ours."""
+    client = nbd.NBD()
+    client.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+    try:
+        client.connect_uri(uri)
+        yield client
+        client.shutdown()
+    except nbd.Error as error:
+        raise SourceError(f"the server of the disk does not answer: {error}") from error
+
+
+def _statuses(uri: str, size: int) -> Iterator[tuple[int, bool]]:
     """Lengths in bytes of the runs of the disk, and whether each reads as zeros."""
+    with _client(uri) as client:
+        yield from _asked(client, size)
+
+
+def _asked(client: nbd.NBD, size: int) -> Iterator[tuple[int, bool]]:
     position = 0
     while position < size:
         runs: list[tuple[int, bool]] = []

@@ -64,13 +64,20 @@ class OpenFile:
             offset, length = offset + len(part), length - len(part)
         return b"".join(parts)
 
-    def check_unchanged(self) -> None:
-        """Raise SourceError where the file was changed since it was opened.
+    def check_untouched(self) -> None:
+        """Raise SourceError where anything happened to the file since it was opened, be it a rename.
 
-        The time of the last change (ctime) is compared too: unlike mtime it cannot be set back by whoever writes.
+        Unlike mtime, the time of the last change (ctime) cannot be set back by whoever writes.
         """
+        self._check(os.fstat(self.descriptor).st_ctime_ns == self.ctime_ns)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError where the file was written to since it was opened."""
+        self._check(True)
+
+    def _check(self, holds: bool) -> None:
         now = os.fstat(self.descriptor)
-        if _identity(now) != self.identity or now.st_ctime_ns != self.ctime_ns:
+        if _identity(now) != self.identity or not holds:
             raise SourceError(
                 f"{printable(str(self.path))} was changed while it was read: {self.size} bytes before, {now.st_size} now.",
                 hint="Stop what writes to it (is the VM still running?) and start again.",
@@ -116,7 +123,10 @@ class Folder:
         return tuple(self._files[name] for name in sorted(self._files))
 
     def names(self) -> list[str]:
-        return sorted(each.name for each in Path(f"/proc/self/fd/{self._descriptor}").iterdir())
+        try:
+            return sorted(each.name for each in Path(f"/proc/self/fd/{self._descriptor}").iterdir())
+        except OSError as error:
+            raise SourceError(f"the folder {printable(str(self.path))} cannot be read: {error.strerror}.") from error
 
     def file(self, name: str) -> OpenFile:
         """Open a regular file of this folder by a name that a stranger wrote. Links are not followed: they may lead anywhere.

@@ -8,8 +8,13 @@ from adapters.files.printable import printable
 from adapters.files.refusals import Code
 from migrate.errors import NotMigratable, Reason
 
-LONGEST_HEADER = 1 << 20
-"""Bytes that one header may have. tarfile reads extended headers (pax, GNU long names) whole, as large as they say they are."""
+LONGEST_HEADER = 8 << 10
+ALL_HEADERS = 4 << 20
+ALL_LONG_HEADERS = 128 << 10
+"""Bytes that are read of one header, of all, and of all that are longer than a block. tarfile reads extended headers (pax, GNU long
+names) whole, as large as they say they are, and searches them with expressions that take the square of their length (CVE-2024-6232)."""
+
+MOST_REASONS = 20
 
 MOST_MEMBERS = 1000
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -27,6 +32,8 @@ class _ForwardOnly(io.RawIOBase):
         super().__init__()
         self._file = file
         self._position = 0
+        self._left = ALL_HEADERS
+        self._left_for_long = ALL_LONG_HEADERS
 
     def readable(self) -> bool:
         return True
@@ -46,6 +53,11 @@ class _ForwardOnly(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
+        self._left -= size
+        if size > tarfile.BLOCKSIZE:
+            self._left_for_long -= size
+        if self._left < 0 or self._left_for_long < 0:
+            raise tarfile.ReadError("more headers than any OVA has")
         data = self._file.read(self._position, size) if self._position < self._file.size else b""
         self._position += len(data)
         return data
@@ -75,7 +87,7 @@ def members(file: OpenFile) -> tuple[Window, ...]:
         else:
             found[member.name] = Window(file, member.name, member.offset_data, member.size)
     if reasons:
-        raise NotMigratable(subject, tuple(dict.fromkeys(reasons)))
+        raise NotMigratable(subject, tuple(dict.fromkeys(reasons))[:MOST_REASONS])
     return tuple(found.values())
 
 
@@ -91,8 +103,8 @@ def _read(file: OpenFile, subject: str) -> list[tarfile.TarInfo]:
             elif tar.offset < file.size and any(file.read(tar.offset, tarfile.BLOCKSIZE)):
                 # tarfile takes a header that it cannot read for the archive's end
                 problem = f"what follows its member {len(found)} is not a tar header"
-    except (tarfile.TarError, ValueError, LookupError, OverflowError, TypeError) as error:
-        # the latter four: tarfile's parsing of numbers and of sparse maps in headers that were made for it
+    except (tarfile.TarError, ValueError, LookupError, OverflowError, TypeError, RecursionError) as error:
+        # all but the first: tarfile's parsing of numbers, sparse maps and chains in headers that were made for it
         problem = printable(str(error) or type(error).__name__)
     last = found[-1] if found else None
     if problem and last is not None and last.offset_data + last.size > file.size:

@@ -15,8 +15,11 @@ from adapters.files.refusals import Code
 from migrate.errors import NotMigratable, Reason
 from migrate.source import Firmware, Nic
 
-LARGEST = 4 << 20
-"""Bytes. Descriptors of vSphere have some 10 KiB, those of appliances with licences some 100."""
+LARGEST = 1 << 20
+"""Bytes. Descriptors of vSphere have some 10 KiB, those of appliances with licences some 100. Each may take 100 times that in memory."""
+
+MOST_DISKS = 256
+"""vSphere ends there."""
 
 DEEPEST = 100
 """Levels of elements; the standard's own need 7."""
@@ -130,6 +133,10 @@ def _disks(
     ids = _disk_ids(system, items)
     disks: list[OvfDisk] = []
     empty = 0
+    if len(ids or told) > MOST_DISKS:
+        text = f"{subject}: it tells of {len(ids or told)} disks, at most {MOST_DISKS} are read"
+        reasons.append(Reason(Code.BAD_OVF, text, EXPORT))
+        return disks, empty
     for id_ in ids or list(told):
         disk = told.get(id_)
         if disk is None:
@@ -172,13 +179,10 @@ def _disk_ids(system: Element, items: list[Element]) -> list[str]:
     VMware's own BootOrderSection comes first; then the controllers in the order in which they are told, those of one kind by their
     address, and the disks by their address on them.
     """
-    first = [
-        _attribute(each, "instanceId")
-        for each in system.iter()
-        if _tag(each) == BOOT_ORDER and _attribute(each, "type") == "disk"
-    ]
+    orders = [each for each in system.iter() if _tag(each) == BOOT_ORDER and _attribute(each, "type") == "disk"]
+    first = {_attribute(each, "instanceId"): place for place, each in enumerate(orders)}
     instances = {_text(item, "InstanceID"): item for item in items}
-    kinds = list(dict.fromkeys(_type(item) for item in items))
+    kinds = {kind: place for place, kind in enumerate(dict.fromkeys(_type(item) for item in items))}
     found: list[tuple[tuple[int, int, int, int], str]] = []
     for item in items:
         match = re.fullmatch(r"(?:ovf:)?/disk/(.+)", _text(item, "HostResource") or "", re.DOTALL)
@@ -187,8 +191,8 @@ def _disk_ids(system: Element, items: list[Element]) -> list[str]:
         own = _text(item, "InstanceID")
         controller = instances.get(_text(item, "Parent"))
         place = (
-            first.index(own) if own in first else len(first),
-            kinds.index(_type(controller)) if controller is not None else len(kinds),
+            first.get(own, len(first)),
+            kinds[_type(controller)] if controller is not None else len(kinds),
             _count(_text(controller, "Address"), 1 << 20) or 0,
             _count(_text(item, "AddressOnParent"), 1 << 20) or 0,
         )

@@ -41,9 +41,12 @@ NO_PARENT = "ffffffff"
 AGAIN = "Export or copy it again."
 CONSOLIDATE = "Delete the snapshots of the VM (consolidate) and export it again."
 
-FIELD = re.compile(r"\s*([A-Za-z][\w.:-]*)\s*=\s*(.*?)\s*")
+LONGEST_LINE = 2048
+"""Characters; a guard against expressions that take their time on megabytes of blanks. The longest real line is a file's name."""
+
+FIELD = re.compile(r"([A-Za-z][\w.:-]*)\s*=\s*(.*)")
 EXTENT = re.compile(
-    r'\s*(RW|RDONLY|NOACCESS)\s+(\d{1,18})\s+([A-Z0-9]+)(?:\s+"([^"]*)"(?:\s+(\d{1,18}))?)?\s*', re.IGNORECASE
+    r'(RW|RDONLY|NOACCESS)\s+(\d{1,18})\s+([A-Z0-9]+)(?:\s+"([^"]*)"(?:\s+(\d{1,18}))?)?', re.IGNORECASE
 )
 
 
@@ -213,7 +216,7 @@ def _is_footer(footer: bytes, header: bytes) -> bool:
     """
     if len(footer) < SECTOR or footer[56:64] == header[56:64]:
         return False
-    return footer[:48] == header[:48] and footer[72:79] == header[72:79]
+    return footer[:48] == header[:48] and footer[73:79] == header[73:79]
 
 
 def descriptor(data: bytes, name: str) -> Descriptor:
@@ -223,8 +226,12 @@ def descriptor(data: bytes, name: str) -> Descriptor:
     extents: list[VmdkExtent] = []
     reasons: list[Reason] = []
     for number, line in enumerate(re.split(r"\r?\n", text), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+        line = line.strip()
+        if not line or line.startswith("#"):
             continue
+        if len(line) > LONGEST_LINE:
+            reasons.append(Reason(Code.DAMAGED, f"{name}: line {number} of its VMDK descriptor has no end", AGAIN))
+            break
         if match := EXTENT.fullmatch(line):
             access, sectors, kind, file, offset = match.groups()
             extents.append(VmdkExtent(access.upper(), int(sectors), kind.upper(), file, int(offset or 0)))
