@@ -14,13 +14,16 @@ HEAD, TAIL = 40 << 10, 120 << 10
 
 # ECMA-48: CSI sequences, OSC/DCS/PM/APC strings with their terminator, other two- and three-byte escapes.
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]?")
+CURSOR_MOVE = re.compile(r"\x1b\[\d+;0?1H")
+"""Firmware begins a line by moving the cursor to its first column."""
+BLANK_LINES = re.compile(r"\n{3,}")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def plain(content: bytes) -> str:
     """Return foreign bytes as text with lines and tabs, without anything that acts on a terminal."""
     text = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    return CONTROLS.sub("", ESCAPES.sub("", text))
+    return BLANK_LINES.sub("\n\n", CONTROLS.sub("", ESCAPES.sub("", CURSOR_MOVE.sub("\n", text))))
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from subprocess import Popen
 from oslo_utils.imageutils import format_inspector
 
 from migrate.errors import MigrateError, ToolFailed, UsageError
+from migrate.proof import screen
 from migrate.proof.console import Console
 from migrate.proof.kvm import DEVICE
 from migrate.proof.metadata import Instance
@@ -64,7 +65,14 @@ class Machine:
     console: Console
     wire: Wire
     log: Path
+    folder: Path
     started: float
+
+    def screen(self) -> str | None:
+        """Return the text on the VGA screen, None where there is none or it is in graphics mode."""
+        file = self.folder / "screen"
+        self.monitor.save_memory(screen.WINDOW_START, screen.WINDOW_BYTES, file)
+        return screen.text(file.read_bytes())
 
 
 def virtual_size(image: Path, image_format: str) -> int:
@@ -79,10 +87,15 @@ def virtual_size(image: Path, image_format: str) -> int:
         found = format_inspector.detect_file_format(str(image))
         if image_format == "raw":
             if str(found) not in ("raw", "gpt"):
-                raise UsageError(f"{image} is said to be raw, and is {found}.", hint="Give the format that it has.")
+                raise UsageError(
+                    f"{image} is said to be raw, and is {found or 'nothing known'}.",
+                    hint="Give the format that it has.",
+                )
             return image.stat().st_size
-        if str(found) != "qcow2":
-            raise UsageError(f"{image} is said to be qcow2, and is {found}.", hint="Give the format that it has.")
+        if found is None or str(found) != "qcow2":
+            raise UsageError(
+                f"{image} is said to be qcow2, and is {found or 'nothing known'}.", hint="Give the format that it has."
+            )
         found.safety_check()
     except OSError as error:
         raise UsageError(f"{image} cannot be read: {error.strerror}.") from error
@@ -122,11 +135,10 @@ def powered_on(
         monitor = Monitor(ours)
         try:
             monitor.power_on()
-        except (ToolFailed, OSError) as failed:
-            raise ToolFailed(
-                "qemu-system-x86_64", child.poll() or "no start", log.read_text("utf-8", "replace")
-            ) from failed
-        yield Machine(child, monitor, Console(serial), Wire(packets, instance.mac), log, time.monotonic())
+        except ToolFailed as failed:
+            status = child.poll() or "no start"
+            raise ToolFailed("qemu-system-x86_64", status, log.read_text("utf-8", "replace")) from failed
+        yield Machine(child, monitor, Console(serial), Wire(packets, instance.mac), log, folder, time.monotonic())
 
 
 def _firmware(firmware: Firmware, folder: Path) -> tuple[Path, Path] | None:
@@ -163,7 +175,8 @@ def _qemu(
         *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
         *("-chardev", f"file,id=serial,path={_escaped(serial)}", "-serial", "chardev:serial"),
         *("-uuid", instance.id, "-smbios", _smbios(instance)),
-        *("-device", "VGA"),
+        # The plain card keeps Linux in text mode, which can be read from its memory: no framebuffer driver binds to it.
+        *("-device", "isa-vga"),
         # no-flush: the overlay is thrown away, so nobody waits for it to reach the disk.
         *_file_node("overlay-file", overlay, read_only=False),
         *_file_node("image-file", hardware.image, read_only=True),

@@ -100,7 +100,7 @@ def documents(instance: Instance) -> Tree:
         "vendor_data2.json": json.dumps({"static": {}}),
     }
     ec2 = {"meta-data": _ec2(instance, key)}
-    return {"openstack": {version: release for version in VERSIONS}, **{version: ec2 for version in EC2_VERSIONS}}
+    return {"openstack": dict.fromkeys(VERSIONS, release), **dict.fromkeys(EC2_VERSIONS, ec2)}
 
 
 def _ec2(instance: Instance, key: str) -> Tree:

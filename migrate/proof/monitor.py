@@ -6,12 +6,16 @@ Source: QEMU, docs/interop/qmp-spec.txt.
 import json
 import select
 import socket
+import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from migrate.errors import ToolFailed
 
+QEMU = "qemu-system-x86_64"
 MESSAGE_LIMIT = 1 << 20
+ANSWER_S = 10.0
 
 
 @dataclass(slots=True)
@@ -28,11 +32,14 @@ class Monitor:
     _unread: bytes = b""
     _answers: deque[dict[str, object]] = field(default_factory=deque)
 
-    def power_on(self, timeout: float = 10.0) -> None:
+    def power_on(self) -> None:
         """Let the processor run. Raise ToolFailed where QEMU does not answer."""
-        for command in ("qmp_capabilities", "cont"):
-            self.connection.sendall(json.dumps({"execute": command}).encode() + b"\n")
-            self._answer(command, timeout)
+        self._command("qmp_capabilities")
+        self._command("cont")
+
+    def save_memory(self, start: int, count: int, file: Path) -> None:
+        """Let QEMU write `count` bytes from a physical address on into a file. Raise ToolFailed where it does not answer."""
+        self._command("pmemsave", val=start, size=count, filename=str(file))
 
     def read(self) -> None:
         """Take in what QEMU told since the last call."""
@@ -42,30 +49,35 @@ class Monitor:
             self._unread += received
             *lines, self._unread = self._unread.split(b"\n")
             if len(self._unread) > MESSAGE_LIMIT:
-                raise ToolFailed("qemu-system-x86_64", "an endless message on its monitor", "")
+                raise ToolFailed(QEMU, "an endless message on its monitor", "")
             for line in lines:
                 self._take(json.loads(line))
 
     def _take(self, message: dict[str, object]) -> None:
         match message.get("event"):
-            case None:
+            case None if "return" in message or "error" in message:
                 self._answers.append(message)
             case "RESET" if _by_guest(message):
                 self.resets += 1
             case "SHUTDOWN" if _by_guest(message):
                 self.off = True
 
-    def _answer(self, command: str, timeout: float) -> None:
+    def _command(self, name: str, **arguments: object) -> None:
+        """Give a command and wait until it is done."""
+        try:
+            self.connection.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        except OSError as error:
+            raise ToolFailed(QEMU, f"a closed monitor, at {name}", "") from error
+        deadline = time.monotonic() + ANSWER_S
         while True:
             self.read()
-            while self._answers:
-                message = self._answers.popleft()
-                if "return" in message:
-                    return
-                if "error" in message:
-                    raise ToolFailed("qemu-system-x86_64", f"a refusal of {command}", json.dumps(message["error"]))
-            if self.closed or not select.select([self.connection], [], [], timeout)[0]:
-                raise ToolFailed("qemu-system-x86_64", f"no answer to {command} after {timeout:.0f} s", "")
+            if self._answers:
+                break
+            if self.closed or not select.select([self.connection], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise ToolFailed(QEMU, f"no answer to {name}", "")
+        answer = self._answers.popleft()
+        if "error" in answer:
+            raise ToolFailed(QEMU, f"a refusal of {name}", json.dumps(answer["error"]))
 
 
 def _by_guest(message: dict[str, object]) -> bool:

@@ -9,7 +9,6 @@ QEMU and ssh, which parse what the guest sends, moreover run under bubblewrap: n
 the host but /usr and what is named. Works as root and as an ordinary user who may make user namespaces.
 """
 
-import os
 import select
 import socket
 import sys
@@ -54,12 +53,12 @@ class Namespace:
         words: list[str | Path] = [
             *("nsenter", f"--target={self.pid}", "--user", "--preserve-credentials", "--net", "--"),
             *("bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"),
-            *("--cap-drop", "ALL", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", "/usr", "/usr"),  # noqa: S108: the cage's
+            *("--cap-drop", "ALL", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", "/usr", "/usr"),  # noqa: S108
         ]
         for name in SYSTEM_FOLDERS:
             folder = Path(name)
             if folder.is_symlink():  # merged /usr
-                words += ["--symlink", os.readlink(folder), folder]
+                words += ["--symlink", folder.readlink(), folder]
             elif folder.is_dir():
                 words += ["--ro-bind", folder, folder]
         for name in SYSTEM_FILES:

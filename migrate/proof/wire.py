@@ -39,6 +39,11 @@ class Wire:
     """Addresses that the guest claimed as its own."""
     _offset: int = FILE_HEADER
 
+    @property
+    def size(self) -> int:
+        """Bytes of the dump that were read."""
+        return self._offset
+
     def read(self, now: float) -> None:
         """Take in what was dumped since the last call."""
         own = bytes.fromhex(self.mac.replace(":", ""))
@@ -85,7 +90,7 @@ class Wire:
 
     def _spoke(self, address: bytes, now: float) -> None:
         text = _dotted(address)
-        if text == "0.0.0.0":  # noqa: S104: "I have none yet"
+        if not any(address):  # it has none yet
             return
         if text not in self.spoke_as and len(self.spoke_as) < ADDRESSES_KEPT:
             self.spoke_as.append(text)
