@@ -1,6 +1,6 @@
 """What is done to a guest so that it can live on Magalu Cloud: every remediation, in the order in which they are applied.
 
-Findings that they tell:
+Findings of the modules here (those of the network are in remediations.network):
 
     VMW-001    note     a metapackage goes with VMware's packages; autoremove would now take what it named
     VMW-002    warning  a package goes with VMware's packages, or one of theirs cannot go
@@ -10,12 +10,14 @@ Findings that they tell:
     CLOUD-003  warning  cloud-init does not run a module that growth or the key need
     CLOUD-004  warning  it is not known how this distribution's packages are called
     DISK-001   warning  a line of fstab does not fit what is on the disk
-    DISK-002   warning  fstab mounts what is on none of the disks
+    DISK-002   warning  fstab mounts what is not on the boot disk
     DISK-003   note     fstab mounts from the network
     DISK-004   note     a swap partition behind the root became a swap file
     DISK-005   warning  the root is on a volume, which does not grow by itself
     DISK-006   warning  the root cannot grow
     DISK-007   warning  no swap file, or a smaller one, fits in place of the swap partition
+    DISK-008   error    a part of the system is on another disk than the boot disk
+    DISK-008   warning  a part of the system is on none of the disks
     BOOT-001   note     a kernel that does not start by default has no virtio
     BOOT-002   error    the default kernel has no virtio
     BOOT-003   warning  it is not known whether a kernel has virtio
@@ -41,6 +43,8 @@ from remediations.cloud_init import (
 )
 from remediations.fstab import forget_missing_devices, mount_by_uuid
 from remediations.growth import let_the_root_grow
+from remediations.mac_addresses import strip_macs
+from remediations.network import network_by_dhcp
 from remediations.vendors import leftover_removal, package_removal, vendor
 
 VENDORS = (vendor("vmware"),)
@@ -51,6 +55,9 @@ BUILTIN: tuple[Remediation, ...] = (
     *(leftover_removal(each) for each in VENDORS),
     clear_foreign_datasources,
     reset_cloud_init_state,
+    # The network before cloud-init is configured and installed: what is installed includes the DHCP client that it needs.
+    network_by_dhcp,
+    strip_macs,
     # Our own files come before packages: afterwards the folders for them would be there already, and what is done
     # would not be what the preview said. The package manager leaves files alone that no package owns.
     configure_cloud_init,

@@ -7,8 +7,10 @@ from typing import Any
 import yaml
 
 from migrate.draft import Draft
+from migrate.errors import PackagesUnavailable
+from migrate.guest import Kind, PackageChange
 from migrate.remediation import Settings, remediation
-from remediations import cloud_config, ini, kernel_arguments, systemd
+from remediations import cloud_config, ini, kernel_arguments, network, systemd
 from remediations.cloud_config import MAIN, OURS, is_foreign
 from remediations.yaml_text import Unreadable, mapping, without
 
@@ -36,14 +38,25 @@ PACKAGES = {
     "suse": ("cloud-init", "growpart", "openssh", "sudo"),
 }
 """cloud-init itself, growpart, the SSH server, and what lets the only user who can log in become root."""
-DHCP_CLIENTS = frozenset({"isc-dhcp-client", "dhcpcd", "dhcpcd5", "dhcpcd-base", "udhcpc", "pump"})
-"""What ifup(8) runs for `inet dhcp`. Source: ifupdown, inet.defn."""
+KNOWN_CLIENTS = ("dhclient", "dhcpcd", "udhcpc", "pump")
+"""What ifupdown asks for an address with. Source: interfaces(5), "The dhcp Method"."""
+DHCP_CLIENTS = ("isc-dhcp-client", "dhcpcd-base")
+"""The first was given up by its makers, and a release may have the second only. Source: Debian 13, release notes."""
 
 PROVIDERS_NAME = re.compile(r"ip-\d+-\d+-\d+-\d+|localhost")
 
-INTRODUCTION = """\
-# Written by magalu-migrate: this machine was moved here as it was, and cloud-init must not make another one of it.
-"""
+INTRODUCTION = (
+    "# Written by magalu-migrate: this machine was moved as it is, and cloud-init must not make another one of it.\n"
+)
+REASONS = {
+    "datasource_list": "Asked for with --force-datasource: the first one is taken without looking.",
+    "preserve_hostname": "Applications, certificates and other machines know it by its name.",
+    "locale": "Databases sort by it.",
+    "apt": "The package sources are the machine's own.",
+    "growpart": "The root fills its new disk.",
+    "resize_rootfs": "The root fills its new disk.",
+    "users": "The instance's key goes to the default user.",
+}
 
 
 @remediation(
@@ -78,7 +91,7 @@ def clear_foreign_datasources(draft: Draft, settings: Settings) -> None:
     )
     for unit in (*UNITS, *TARGETS):
         systemd.unmask(draft, unit, why="keeps systemd from starting cloud-init")
-    draft.clear("/var/lib/cloud/seed", why="is found before the cloud's own metadata")
+    _empty(draft, "/var/lib/cloud/seed", why="is found before the cloud's own metadata")
 
 
 @remediation(
@@ -94,7 +107,7 @@ def reset_cloud_init_state(draft: Draft, settings: Settings) -> None:
     why = "remembers the old cloud's instance"
     draft.remove("/var/lib/cloud/instance", why=why)
     for folder in STATE:
-        draft.clear(f"/var/lib/cloud/{folder}", why=why)
+        _empty(draft, f"/var/lib/cloud/{folder}", why=why)
     for pattern in LOGS:
         for path in draft.glob(pattern):
             draft.remove(path, why="tells of the old cloud's boots, and cloud-init's state is read from it")
@@ -158,9 +171,11 @@ def install_cloud_init(draft: Draft, settings: Settings) -> None:
             remedy="Install cloud-init, growpart and an SSH server in the source VM.",
         )
         return
-    draft.install(
-        *wanted, *_dhcp_client(draft), why="is what Magalu Cloud gives a machine its key, address and disk size through"
-    )
+    why = "is what Magalu Cloud gives a machine its key, address and disk size through"
+    if _lacks_dhcp_client(draft):
+        draft.change_packages(_with_dhcp_client(draft, wanted), why=f"{why}; ifupdown has no DHCP client of its own")
+    else:
+        draft.install(*wanted, why=why)
 
 
 @remediation(
@@ -178,12 +193,14 @@ def enable_cloud_init(draft: Draft, settings: Settings) -> None:
 
 
 def drop_in(said: dict[str, Any]) -> str:
-    """Return our drop-in: the reason, then each setting. Lists of names are in one line, as ds-identify reads no other."""
-    lines = (
-        yaml.safe_dump({key: value}, default_flow_style=None, sort_keys=False, width=1000)
-        for key, value in said.items()
-    )
-    return INTRODUCTION + "".join(lines)
+    """Return our drop-in: each setting with its reason. Lists of names are in one line, as ds-identify reads no other."""
+    return INTRODUCTION + "".join(f"\n# {REASONS[key]}\n{_setting(key, value)}" for key, value in said.items())
+
+
+def _setting(key: str, value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return f"{key}: [ {', '.join(value)} ]\n"
+    return yaml.safe_dump({key: value}, default_flow_style=False, sort_keys=False, width=1000)
 
 
 def detecting(text: str) -> str:
@@ -239,6 +256,14 @@ def _untie(draft: Draft, path: str) -> None:
         draft.write(path, after, why=why)
     else:
         draft.remove(path, why=why)
+
+
+def _empty(draft: Draft, folder: str, *, why: str) -> None:
+    """The folder is empty. Where a link or a file is in its place, that goes: what a link leads to is not ours to clear."""
+    if draft.kind(folder) is Kind.FOLDER:
+        draft.clear(folder, why=why)
+    else:
+        draft.remove(folder, why=why)
 
 
 def _detect(draft: Draft) -> None:
@@ -311,18 +336,17 @@ def _tell_missing_modules(draft: Draft, config: cloud_config.CloudConfig) -> Non
         )
 
 
-def _dhcp_client(draft: Draft) -> tuple[str, ...]:
-    if "ifupdown" not in draft.packages or DHCP_CLIENTS & set(draft.packages) or not _ifupdown_is_used(draft):
-        return ()
-    version = draft.os.version_id.split(".")[0]
-    new = draft.os.id == "debian" and version.isdigit() and int(version) >= 13
-    return ("dhcpcd-base",) if new else ("isc-dhcp-client",)
+def _lacks_dhcp_client(draft: Draft) -> bool:
+    if draft.os.family != "debian" or network.live(draft) is not network.IFUPDOWN:
+        return False
+    return not any(
+        draft.exists(f"{folder}/{client}") for folder in ("/sbin", "/usr/sbin", "/bin") for client in KNOWN_CLIENTS
+    )
 
 
-def _ifupdown_is_used(draft: Draft) -> bool:
-    for path in ("/etc/network/interfaces", *draft.glob("/etc/network/interfaces.d/*")):
-        for line in (draft.read(path) or "").splitlines():
-            words = line.split()
-            if words[:1] == ["iface"] and words[1:2] != ["lo"]:
-                return True
-    return False
+def _with_dhcp_client(draft: Draft, wanted: tuple[str, ...]) -> PackageChange:
+    """One transaction: each one costs the start of the guest's package manager."""
+    try:
+        return draft.plan_packages(install=(*wanted, DHCP_CLIENTS[0]))
+    except PackagesUnavailable:
+        return draft.plan_packages(install=(*wanted, DHCP_CLIENTS[1]))

@@ -13,6 +13,7 @@ TAG = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL)=(.*)")
 BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
 NO_GROUP = frozenset({"disk", "mapper", "md", "cloud", "block", "char", "zvol", "drbd", "rbd", "bus", "input"})
 REMOVABLE = re.compile(r"/dev/(?:sr|scd|fd)\d+|/dev/(?:cdrom|cdrw|dvd|dvdrw|floppy)\d*")
+BOOT_DISK = 0
 CLOSED = frozenset({"crypto_LUKS", "linux_raid_member", "zfs_member", "bcache", "drbd", "BitLocker"})
 """What holds file systems that nobody sees from outside."""
 
@@ -72,7 +73,7 @@ def names_volume(name: str) -> bool:
 
 
 def absent(layout: Layout, name: str) -> bool:
-    """Whether no disk that came along has what the name means, as far as that can be known."""
+    """Whether no disk that is here has what the name means, as far as that can be known."""
     if filesystem(layout, name) is not None:
         return False
     if numbered(name) is not None:
@@ -80,6 +81,12 @@ def absent(layout: Layout, name: str) -> bool:
     if names_volume(name) or tag(name)[0] in ("UUID", "LABEL", "PARTUUID"):
         return not any(fs.type in CLOSED for fs in layout.filesystems)
     return name.startswith("/dev/disk/by-") and tag(name)[0] == ""  # by the old controller's or disk's own number
+
+
+def stays_behind(layout: Layout, name: str) -> bool:
+    """Whether the new machine will not have what the name means: an image is made of the boot disk only."""
+    fs = filesystem(layout, name)
+    return absent(layout, name) if fs is None else fs.disk not in (None, BOOT_DISK)
 
 
 def stable(fs: Filesystem) -> str | None:

@@ -8,7 +8,7 @@ from migrate.effects import Severity
 from migrate.guest import Filesystem, Layout, Rebuild
 from migrate.remediation import Settings, remediation
 from remediations import kernel_arguments
-from remediations.device_names import REMOVABLE, absent, filesystem, numbered, stable
+from remediations.device_names import REMOVABLE, filesystem, numbered, stable, stays_behind
 from remediations.mount_table import Row, rewritten, rows
 
 FSTAB = "/etc/fstab"
@@ -19,7 +19,7 @@ PATIENCE = "nofail,x-systemd.device-timeout=10s"
 NETWORK_TYPES = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "fuse.sshfs", "vboxsf", "vmhgfs"}
 )
-NEEDED = frozenset({"/", "/usr", "/boot", "/boot/efi", "/efi", "/var"})
+NEEDED = frozenset({"/", "/usr", "/boot", "/var"})
 EXT = frozenset({"ext2", "ext3", "ext4"})
 FAT = frozenset({"vfat", "msdos", "fat"})
 
@@ -73,7 +73,7 @@ def mount_by_uuid(draft: Draft, settings: Settings) -> None:
     kernel_arguments.rewrite(
         draft,
         lambda words: tuple(_argument_by_uuid(layout, word) for word in words),
-        why=f"makes the kernel look for what {why}",
+        why="makes the kernel look for a disk by the name that the old controller gave it",
     )
     before = draft.read(RESUME)
     draft.edit(RESUME, lambda text: _resume_by_uuid(layout, text), why=why)
@@ -92,15 +92,15 @@ def mount_by_uuid(draft: Draft, settings: Settings) -> None:
 def forget_missing_devices(draft: Draft, settings: Settings) -> None:
     """A device that never appears keeps systemd waiting 90 s and then ends the boot in an emergency shell, which nobody can reach.
 
-    Lines for CD and floppy drives become comments. Lines for partitions and volumes that are on none of the disks here get
-    `nofail,x-systemd.device-timeout=10s`, so that they mount again when the disk is attached. Each change says in the file who made it
-    and why.
+    Lines of fstab for CD and floppy drives become comments. Lines of fstab and crypttab for what is not on the boot disk get
+    `nofail,x-systemd.device-timeout=10s`, so that it is used again once its disk is attached. Each change says in the file who made it and
+    why.
     """
     layout = draft.layout
-    crypt = {f"/dev/mapper/{row.column(0)}" for row in rows(draft.read(CRYPTTAB) or "")}
+    crypt = {f"/dev/mapper/{row.column(0)}": row.column(1) for row in rows(draft.read(CRYPTTAB) or "")}
 
     def missing(mount: Mount) -> bool:
-        return mount.spec not in crypt and absent(layout, mount.spec)
+        return stays_behind(layout, crypt.get(mount.spec, mount.spec))
 
     for mount in map(Mount, rows(draft.read(FSTAB) or "")):
         if missing(mount):
@@ -113,6 +113,7 @@ def forget_missing_devices(draft: Draft, settings: Settings) -> None:
             )
     why = "names a device that the new machine does not have, and the boot would wait for it"
     draft.edit(FSTAB, lambda text: rewritten(text, lambda row: _patient(Mount(row), missing)), why=why)
+    draft.edit(CRYPTTAB, lambda text: rewritten(text, lambda row: _patient_crypt(row, layout)), why=why)
 
 
 def _by_uuid(layout: Layout, mount: Mount) -> Row:
@@ -194,22 +195,41 @@ def _resume_by_uuid(layout: Layout, text: str) -> str:
 def _patient(mount: Mount, missing: Callable[[Mount], bool]) -> tuple[Row, ...]:
     if REMOVABLE.fullmatch(mount.spec):
         return Row(f"{WHO} the new machine has no such drive"), Row(f"#{mount.row.line}")
-    if not missing(mount) or mount.file == "/" or {"nofail", "noauto"} & set(mount.options):
+    if not missing(mount) or mount.file == "/" or "noauto" in mount.options:
         return (mount.row,)
+    return _with_patience(mount.row)
+
+
+def _patient_crypt(row: Row, layout: Layout) -> tuple[Row, ...]:
+    """Sources: crypttab(5), nofail and x-systemd.device-timeout=."""
+    if len(row.columns) < 3 or not stays_behind(layout, row.column(1)) or "noauto" in row.column(3).split(","):
+        return (row,)
+    return _with_patience(row)
+
+
+def _with_patience(row: Row) -> tuple[Row, ...]:
+    """Options are the fourth column of both tables, and may be left out."""
     note = Row(f"{WHO} this disk did not come along; without it the boot goes on after 10 s")
-    if len(mount.row.columns) < 4:
-        return note, Row(f"{mount.row.line.rstrip()} {PATIENCE}")
-    return note, mount.row.with_column(3, f"{mount.row.column(3)},{PATIENCE}")
+    if len(row.columns) < 4:
+        return note, Row(f"{row.line.rstrip()} {PATIENCE}")
+    if "nofail" in row.column(3).split(","):
+        return (row,)
+    return note, row.with_column(3, f"{row.column(3)},{PATIENCE}")
 
 
 def _tell_missing(draft: Draft, mount: Mount) -> None:
     place = "swap space" if mount.type == "swap" else mount.file
     needed = mount.file in NEEDED
+    elsewhere = filesystem(draft.layout, mount.spec)
+    where = (
+        "on none of the disks here" if elsewhere is None else f"on another disk ({elsewhere.device}) than the boot disk"
+    )
     draft.find(
-        "DISK-002",
-        f"{FSTAB} mounts {mount.spec} on {place}, and it is on none of the disks here."
-        + (" The guest cannot do without it." if needed else " The boot goes on without it."),
-        remedy="Take its disk along."
+        "DISK-008" if needed else "DISK-002",
+        f"{FSTAB} mounts {mount.spec} on {place}; it is {where}, and an image holds the boot disk only. "
+        + ("The guest cannot do without it." if needed else "The boot goes on without it."),
+        remedy=f"Move {mount.file} to the boot disk in the source VM."
         if needed
-        else "Take its disk along, or copy its data to a volume and put that one's UUID there.",
+        else "Copy its data to a volume of Magalu Cloud and put that one's UUID there.",
+        severity=Severity.ERROR if needed and elsewhere is not None else Severity.WARNING,
     )

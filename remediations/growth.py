@@ -175,5 +175,5 @@ def _tell(draft: Draft, swaps: tuple[Filesystem, ...], wanted: int, given: int) 
         draft.find(
             "DISK-007",
             f"{lies} behind the root and goes, so that the root can grow; {room} before that.",
-            remedy=f"After the first boot: fallocate -l {wanted // MIB}M /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile",
+            remedy=f"After the first boot: {'swapoff /swapfile && ' if given else ''}fallocate -l {wanted // MIB}M /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile",
         )

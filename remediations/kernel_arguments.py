@@ -41,15 +41,17 @@ COMMAND_LINE = re.compile(r"GRUB_CMDLINE_LINUX\w*")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """`NAME=value` in a file that a shell reads; `value` without its quotes, not expanded."""
+    """`NAME=value` in a file that a shell reads; `value` without its `quote`, not expanded."""
 
     head: str
     name: str
+    quote: str
     value: str
     tail: str
 
     def with_value(self, value: str) -> str:
-        quote = "'" if '"' in value.replace('\\"', "") else '"'
+        """Return the line with another value, in double quotes where it had none."""
+        quote = self.quote or '"'
         return f"{self.head}{quote}{value}{quote}{self.tail}"
 
 
@@ -58,8 +60,9 @@ def assignment(line: str) -> Assignment | None:
     match = ASSIGNMENT.match(line)
     if match is None:
         return None
-    value = next((match[form] for form in ("double", "single", "bare") if match[form] is not None), "")
-    return Assignment(match["head"], match["name"], value, match["tail"])
+    forms = (('"', match["double"]), ("'", match["single"]), ("", match["bare"]))
+    quote, value = next((quote, value) for quote, value in forms if value is not None)
+    return Assignment(match["head"], match["name"], quote, value, match["tail"])
 
 
 def split(text: str) -> Arguments | None:
@@ -181,10 +184,16 @@ def _add_to_defaults(draft: Draft, lacking: Callable[[Arguments], Arguments], wh
     if not missing or not draft.exists(DEFAULTS[0]):
         return
     if place is None:
-        line = f'GRUB_CMDLINE_LINUX="{" ".join(missing)}"\n'
-        draft.edit(DEFAULTS[0], lambda text: text + "\n" * (not text.endswith("\n")) + line, why=why)
+        draft.edit(DEFAULTS[0], lambda text: _with_line(text, missing), why=why)
     else:
         draft.edit(place, lambda text: _appended_to_last(text, missing), why=why)
+
+
+def _with_line(text: str, missing: Arguments) -> str:
+    """Set what is not set yet; what a shell makes of a line that is more than an assignment is kept."""
+    kept = ("$GRUB_CMDLINE_LINUX",) if "GRUB_CMDLINE_LINUX=" in text else ()
+    separator = "" if not text or text.endswith("\n") else "\n"
+    return f'{text}{separator}GRUB_CMDLINE_LINUX="{" ".join((*kept, *missing))}"\n'
 
 
 def _appended_to_last(text: str, missing: Arguments) -> str:

@@ -36,7 +36,7 @@ def mapping(text: str) -> dict[str, Any]:
     except Unreadable:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of February
-        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
+        raise Unreadable(_reason(error)) from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -61,6 +61,12 @@ def without(text: str, unwanted: Unwanted) -> str:
     if not sound:  # an anchor that something else names, for one
         raise Unreadable("its keys lean on each other, so that none can be cut out of it")
     return text
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
 
 
 def _weight(node: yaml.Node | None, known: dict[int, int]) -> int:
