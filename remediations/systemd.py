@@ -198,3 +198,13 @@ def _expanded(text: str, unit: str) -> str:
     stem = unit.rpartition(".")[0]
     prefix, _, instance = stem.partition("@")
     return text.replace("%i", instance).replace("%p", prefix).replace("%n", unit).replace("%N", stem)
+
+
+def runs(draft: Draft) -> bool:
+    """Whether systemd starts this guest."""
+    programs = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+    return (
+        any(draft.exists(path) for path in programs)
+        or bool(draft.names("/usr/lib/systemd/system"))
+        or bool(draft.names("/lib/systemd/system"))
+    )

@@ -9,7 +9,7 @@ from migrate.effects import Severity
 from migrate.guest import Folder, Link
 from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.run import Run
-from remediations.network import dns, ifupdown, install_dhcp_client, keyfiles, netplan, network_by_dhcp, networkd
+from remediations.network import dns, ifupdown, keyfiles, netplan, network_by_dhcp, networkd
 from remediations.network.traces import lines_with
 from tests.remediation_guests import applied, codes, done, guest, outcome, shown
 
@@ -344,18 +344,6 @@ def test_a_static_resolv_conf_gives_way_to_resolved_where_that_is_at_work() -> N
 )  # fmt: skip
 def test_dhclient_conf_is_read_as_statements(before: str, after: str) -> None:
     assert dns.without_statements(before, dns.overrides) == after
-
-
-def test_ifupdown_without_a_dhcp_client_gets_one(run: Run) -> None:
-    text = (Path(__file__).parent.parent / "fixtures/guests/debian12-ifupdown-bond.yaml").read_text()
-    bare = text.replace("  isc-dhcp-client: {version: 4.4.3-P1-2, files: [/sbin/dhclient]}\n", "")
-    without = from_yaml(bare + "available:\n  dhcpcd-base: {files: [/usr/sbin/dhcpcd]}\n")
-    changes = done(without, install_dhcp_client)
-    assert [type(effect).__name__ for effect in changes.effects] == ["PackageEdit"]
-    applied(run, without, install_dhcp_client)
-    assert "dhcpcd-base" in without.packages
-    assert done(guest("debian12-ifupdown-bond"), install_dhcp_client).effects == ()
-    assert codes(done(from_yaml(bare), install_dhcp_client)) == ["NET-009"]
 
 
 # The renderers' own parsers

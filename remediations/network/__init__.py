@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from migrate.draft import Draft
 from migrate.effects import Severity
-from migrate.errors import PackagesUnavailable
 from migrate.remediation import Settings, remediation
 from remediations import systemd
 from remediations.network import dns, ifcfg, ifupdown, keyfiles, netplan, networkd, traces
@@ -66,9 +65,6 @@ def _installed(draft: Draft) -> Renderer | None:
 OTHERS = ("wicked.service", "dhcpcd.service", "connman.service")
 """Renderers whose files we do not know how to write. cloud-init knows wicked's."""
 
-CLIENTS = ("dhclient", "dhcpcd", "udhcpc", "pump")
-"""What ifupdown asks for addresses with: interfaces(5), "The dhcp Method"."""
-
 
 @remediation(
     "network-by-dhcp",
@@ -102,34 +98,6 @@ def network_by_dhcp(draft: Draft, settings: Settings) -> None:
         draft.keep("network before", str(card))
     _tell_lost(draft, cards)
     traces.tell(draft, cards)
-
-
-@remediation(
-    "install-dhcp-client",
-    "Install a DHCP client where ifupdown has none",
-    sources=("interfaces(5), the dhcp method: dhclient, pump, udhcpc or dhcpcd",),
-)
-def install_dhcp_client(draft: Draft, settings: Settings) -> None:
-    """A guest with a fixed address may lack a DHCP client, and ifupdown has none of its own. It gets isc-dhcp-client or, where a
-    release has that no more, dhcpcd-base. Guests with another renderer need none.
-    """
-    if live(draft) is not IFUPDOWN or draft.os.family != "debian":
-        return
-    if any(draft.exists(f"{folder}/{client}") for folder in ("/sbin", "/usr/sbin", "/bin") for client in CLIENTS):
-        return
-    why = "lets ifupdown ask for an address by DHCP, and the guest has no other"
-    for name in ("isc-dhcp-client", "dhcpcd-base"):
-        try:
-            draft.install(name, why=why)
-        except PackagesUnavailable:
-            continue
-        return
-    draft.find(
-        "NET-009",
-        "the guest has no DHCP client, and neither isc-dhcp-client nor dhcpcd-base can be had for it",
-        remedy="Install one in the source VM.",
-        severity=Severity.ERROR,
-    )
 
 
 def _leave_to(draft: Draft, chosen: Renderer) -> None:
