@@ -247,7 +247,7 @@ def _summary(changes: Changes) -> Iterator[Line]:
         if isinstance(effect, RebuildRequest):
             asked.setdefault(effect.what, effect.why)
     for what, why in asked.items():
-        yield from _wrapped("  rebuild  ", f"the {what.value}, because {why}")
+        yield from _wrapped("  rebuild  ", f"the {what.value}, because it {why}")
 
 
 def _names(packages: Sequence[Package]) -> str:
@@ -303,12 +303,12 @@ def _layout_words(change: LayoutChange) -> str:
 
 def _reasoned(what: str, why: str) -> Iterator[Line]:
     """The reason beside the deed where both fit on a line, below it where not."""
-    line = f"  {what:<48} because {why}"
+    line = f"  {what:<48} because it {why}"
     if len(line) <= WIDTH:
         yield Line(line)
     else:
         yield Line(f"  {what}")
-        yield from _wrapped("         ", f"because {why}")
+        yield from _wrapped("         ", f"because it {why}")
 
 
 def _wrapped(head: str, text: str, style: str = "") -> Iterator[Line]:
