@@ -5,11 +5,11 @@ Read without an appliance: sfdisk and blkid look at the disk in a cell. The same
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from migrate.errors import GuestError, ToolFailed
-from migrate.guest import Filesystem, Layout
+from migrate.guest import Filesystem, Kind, Layout
 from migrate.guests.cell import READING, Cell
 from migrate.source import Firmware
 
@@ -256,6 +256,12 @@ def no_root(filesystems: Sequence[Filesystem]) -> GuestError:
         f"no file system on the guest's disk has both /etc/os-release and /etc/fstab; seen: {seen(filesystems)}",
         hint="Only Linux guests with their root file system on this disk can be moved.",
     )
+
+
+def is_root(kind: Callable[[str], Kind]) -> bool:
+    """Whether a file system is the root of a Linux system, by what is at its paths; os-release is often a link."""
+    has_release = any(kind(path) in (Kind.FILE, Kind.LINK) for path in ("/etc/os-release", "/usr/lib/os-release"))
+    return has_release and kind("/etc/fstab") is Kind.FILE
 
 
 def many_roots(roots: Sequence[Filesystem]) -> GuestError:

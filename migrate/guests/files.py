@@ -220,7 +220,7 @@ def _copy_attributes(folder: int, name: str, new: int) -> None:
     old = os.open(_bytes(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
         for attribute in os.listxattr(old):
-            if attribute not in NOT_KEPT and not attribute.startswith("trusted.overlay."):
+            if attribute not in NOT_KEPT and not attribute.startswith(("trusted.overlay.", "user.overlay.")):
                 with suppress(OSError):  # a label that this host does not let us set
                     os.setxattr(new, attribute, os.getxattr(old, attribute))
     finally:

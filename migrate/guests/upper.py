@@ -12,9 +12,10 @@ OPAQUE = "user.overlay.opaque"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Paths below the folder ("/etc/fstab"), each before what lies in it. `put` is everything to be carried; `gone` must be removed before.
+    """Paths below the folder ("/etc/fstab"), each before what lies in it.
 
-    `sockets`, which tar leaves out, and `swap`-like placeholders are for the carrier to make.
+    `gone` must be removed first; then `put` is put; `sockets` are for the carrier to make, because tar leaves them out. A folder that was
+    only passed through, with its mode and owner as before, is in none of them.
     """
 
     put: tuple[str, ...]
@@ -28,14 +29,16 @@ def difference(upper: Path, lower: Path) -> Difference:
     gone: list[str] = []
     sockets: list[str] = []
     for path, entry in _walk(upper, ""):
-        mode = entry.lstat().st_mode
-        below = _mode(lower, path)
+        status = entry.lstat()
+        mode = status.st_mode
+        below = _status(lower, path)
         if _is_whiteout(entry):
             gone.append(path)
             continue
-        hidden = below is not None and (stat.S_IFMT(below) != stat.S_IFMT(mode) or _is_opaque(entry, mode))
-        if hidden:
+        if below is not None and (stat.S_IFMT(below.st_mode) != stat.S_IFMT(mode) or _is_opaque(entry, mode)):
             gone.append(path)
+        elif below is not None and stat.S_ISDIR(mode) and _owned(below) == _owned(status):
+            continue
         (sockets if stat.S_ISSOCK(mode) else put).append(path)
     return Difference(tuple(put), tuple(gone), tuple(sockets))
 
@@ -50,15 +53,19 @@ def _walk(folder: Path, path: str) -> Iterator[tuple[str, Path]]:
             yield from _walk(inner, f"{path}/{name}")
 
 
-def _mode(lower: Path, path: str) -> int | None:
-    """The mode of what the lower folder has there; its parents are folders, or something above was replaced."""
+def _owned(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mode, status.st_uid, status.st_gid
+
+
+def _status(lower: Path, path: str) -> os.stat_result | None:
+    """What the lower folder has there; None where nothing, or where a folder above was something else."""
     with suppress(FileNotFoundError, NotADirectoryError):
         at = lower
         for part in path.split("/")[1:-1]:
             at = at / part
             if not stat.S_ISDIR(at.lstat().st_mode):
                 return None
-        return (lower / path.lstrip("/")).lstat().st_mode
+        return (lower / path.lstrip("/")).lstat()
     return None
 
 

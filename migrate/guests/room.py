@@ -1,0 +1,413 @@
+"""The overlay room: the guest's disk read through FUSE, its changes kept in a folder beside it, its own programs run in a sandbox over both.
+
+No appliance is needed to look, and none to try: the source is only read. What was changed is in the upper folders, and is carried to the disk by
+migrate.guests.carry. Where the guest is on more than plain ext2/3/4 partitions, `Unsuitable` says why, and the appliance is used.
+"""
+
+import shlex
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from migrate.errors import GuestError, ToolFailed
+from migrate.guest import (
+    DropPartition,
+    Entry,
+    File,
+    Filesystem,
+    Kind,
+    Layout,
+    LayoutChange,
+    MakeSwapFile,
+    Os,
+    Package,
+    PackageChange,
+    Rebuild,
+)
+from migrate.guests import programs
+from migrate.guests.agent import AgentFiles, open_agent
+from migrate.guests.cell import READING, ROOM, Cell, open_cell
+from migrate.guests.disks import (
+    EXT,
+    LOCKED,
+    Table,
+    assembled,
+    fstab_lines,
+    is_root,
+    many_roots,
+    no_root,
+    read_filesystems,
+    read_table,
+)
+from migrate.guests.packages import Packages
+from migrate.guests.paths import resolved
+from migrate.guests.system import System
+from migrate.run import Limits, Run
+from migrate.source import Firmware
+
+MERGED = f"{ROOM}/merged"
+PACKAGES = "/tmp/packages"  # noqa: S108  (in the sandbox's own /tmp)
+
+# The lower never changes, so the kernel may keep all that it learnt: a find over /usr takes 2.0 s instead of 3.3 s.
+FOR_EVER = "kernel_cache,attr_timeout=86400,entry_timeout=86400,negative_timeout=86400"
+
+NEEDED = frozenset({"boot", "efi", "etc", "home", "opt", "root", "usr", "var"})
+"""Folders at the top whose content repairs look at; what is mounted elsewhere (data) is left alone."""
+
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "SETFCAP", "SYS_CHROOT")
+"""What a package manager needs. All of them count in the cell only. Source: capabilities(7)."""
+
+MOST_PROCESSES = 2000
+MOST_FILE_BYTES = 4 << 30
+SECONDS = 1800
+WORKING = Limits(address_space=8 << 30, cpu_seconds=SECONDS)
+
+
+class Unsuitable(Exception):
+    """This guest cannot be read by the overlay room; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A file system of the guest in the room: what is on the disk, what was changed, and where it is mounted."""
+
+    mountpoint: str
+    type: str
+    lower: str
+    upper: str
+
+
+class RoomGuest:
+    """A Guest in an open room. Changes of the disk's layout are noted, and made when the guest is carried."""
+
+    def __init__(self, run: Run, cell: Cell, agent: AgentFiles, layout: Layout, layers: Sequence[Layer]) -> None:
+        self._run = run
+        self._cell = cell
+        self._agent = agent
+        self._layout = layout
+        self.layers = tuple(layers)
+        self.layout_changes: list[LayoutChange] = []
+        self._files = agent.at(MERGED)
+        self._system = System(self, run)
+        self._packages = Packages(run, self, self._system)
+
+    @property
+    def os(self) -> Os:
+        return self._system.os
+
+    @property
+    def layout(self) -> Layout:
+        return self._layout
+
+    @property
+    def packages(self) -> Mapping[str, Package]:
+        return self._system.installed.packages
+
+    @property
+    def cell(self) -> Cell:
+        return self._cell
+
+    @property
+    def agent(self) -> AgentFiles:
+        return self._agent
+
+    def files_of(self, package: str) -> frozenset[str]:
+        return self._system.installed.files_of(package)
+
+    def kind(self, path: str) -> Kind:
+        return self._files.kind(path)
+
+    def load(self, path: str) -> Entry:
+        return self._files.load(path)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        return self._files.names(path)
+
+    def texts(self, path: str, suffix: str) -> Mapping[str, str]:
+        return self._files.texts(path, suffix)
+
+    def store(self, path: str, entry: Entry | None) -> None:
+        self._files.store(path, entry)
+        self._system.changed(path)
+
+    def plan_packages(
+        self,
+        *,
+        install: tuple[str, ...] = (),
+        remove: tuple[str, ...] = (),
+        installed: Mapping[str, Package] | None = None,
+    ) -> PackageChange:
+        return self._packages.plan(install, remove, installed)
+
+    def change_packages(self, change: PackageChange) -> None:
+        files = self._packages.fetch(change)
+        chosen = [files[package.name] for package in change.install]
+        self._cell.tool(["mkdir", "-p", f"{ROOM}/packages"])
+        try:
+            for file in chosen:
+                self._agent.at(f"{ROOM}/packages").store(f"/{file.name}", File(file.read_bytes()))
+            programs.change_packages(self, change, [f"{PACKAGES}/{file.name}" for file in chosen])
+        finally:
+            self._cell.tool(["rm", "-rf", f"{ROOM}/packages"])
+            self._system.changed()
+
+    def rebuild(self, what: Rebuild) -> None:
+        programs.rebuild(self, what)
+
+    def change_layout(self, change: LayoutChange) -> None:
+        match change:
+            case DropPartition(disk, partition):
+                gone = next(
+                    (fs for fs in self._layout.filesystems if (fs.disk, fs.partition) == (disk, partition)), None
+                )
+                if gone is not None and gone.mountpoint in {layer.mountpoint for layer in self.layers}:
+                    raise GuestError(f"partition {partition} of disk {disk} is in use as {gone.mountpoint}")
+                kept = tuple(fs for fs in self._layout.filesystems if fs is not gone)
+                self._layout = replace(self._layout, filesystems=kept)
+            case MakeSwapFile(path, _):
+                self.store(path, File(b"", 0o600))
+        self.layout_changes.append(change)
+
+    def execute(self, argv: Sequence[str], *, env: Mapping[str, str]) -> str:
+        """Run a program of the guest in the sandbox. Nothing that it starts outlives it."""
+        try:
+            said = self._cell.tool([*self._sandbox(env), *argv], timeout=SECONDS, limits=WORKING)
+        except ToolFailed as error:
+            raise GuestError(
+                f"the guest's {Path(argv[0]).name} ended with {error.status}: {_last(error.stderr)}"
+            ) from error
+        finally:
+            self._system.changed()
+        return said.text
+
+    def _sandbox(self, env: Mapping[str, str]) -> list[str]:
+        """Its own processes, network (none), devices and /tmp; the guest's merged files as the root. Source: bwrap(1)."""
+        words = ["prlimit", f"--nproc={MOST_PROCESSES}", f"--fsize={MOST_FILE_BYTES}", "--core=0", "bwrap"]
+        words += [
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--die-with-parent",
+            "--new-session",
+        ]
+        words += ["--cap-drop", "ALL", *(word for name in CAPABILITIES for word in ("--cap-add", f"CAP_{name}"))]
+        words += ["--bind", MERGED, "/", "--proc", "/proc", "--dev", "/dev"]
+        for path, mode in (("/tmp", "1777"), ("/run", "0755")):  # noqa: S108
+            words += ["--perms", mode, "--size", str(1 << 30), "--tmpfs", path]
+        words += ["--perms", "1777", "--dir", "/run/lock"]
+        words += ["--ro-bind-try", f"{ROOM}/packages", PACKAGES]
+        words += self._root_device()
+        words += self._stand_ins()
+        words.append("--clearenv")
+        for name, value in env.items():
+            words += ["--setenv", name, value]
+        return [*words, "--chdir", "/", "--"]
+
+    def _root_device(self) -> list[str]:
+        """grub-mkconfig names the root by UUID only where /dev/disk/by-uuid shows it."""
+        words = []
+        for fs in self._layout.filesystems:
+            if fs.disk is not None:
+                words += ["--dev-bind", "/dev/null", fs.device]
+                words += (
+                    [] if fs.uuid is None else ["--symlink", f"../..{fs.device[4:]}", f"/dev/disk/by-uuid/{fs.uuid}"]
+                )
+        return words
+
+    def _stand_ins(self) -> list[str]:
+        """What cannot work where the root is an overlay is told what the disk is: grub-probe, and the fsck hook of initramfs-tools."""
+        words = []
+        root = self._layout.root_filesystem
+        for path, text in (
+            ("/usr/sbin/grub-probe", grub_probe(self._layout)),
+            ("/etc/initramfs-tools/initramfs.conf", f"{{}}\nFSTYPE={root.type}\n"),
+        ):
+            at = resolved(self, path)
+            if self.kind(at) is Kind.FILE and isinstance(entry := self.load(at), File):
+                name = path.rpartition("/")[2]
+                content = text.replace("{}", entry.text, 1) if text.startswith("{}") else text
+                made = File(content.encode("utf-8", "surrogateescape"), entry.mode)
+                self._agent.at(f"{ROOM}/tools").store(f"/{name}", made)
+                words += ["--ro-bind", f"{ROOM}/tools/{name}", at]
+        return words
+
+
+@contextmanager
+def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
+    """Open the guest on a disk that NBD serves. Leaving forgets all that was not carried. Raise Unsuitable, or GuestError where there is no guest."""
+    with ExitStack() as stack:
+        cell = stack.enter_context(open_cell(run))
+        agent = stack.enter_context(open_agent(cell, "/"))
+        disk = stack.enter_context(cell.disk(uri, 0))
+        table = read_table(cell, disk, 0)
+        filesystems = list(read_filesystems(cell, disk, table))
+        lowers = {fs.device: _mount_ext(stack, cell, disk, fs) for fs in filesystems if fs.type in EXT}
+        root = _root(agent, filesystems, lowers)
+        layout = _layout(cell, agent, table, filesystems, lowers, root, hint)
+        cell.tool(["mkdir", "-p", MERGED, f"{ROOM}/tools"])
+        layers: list[Layer] = []
+        for fs in sorted(layout.filesystems, key=lambda fs: fs.mountpoint or ""):
+            if fs.mountpoint is None or not fs.mountpoint.startswith("/"):
+                continue
+            if fs.type == "vfat":
+                lowers[fs.device] = _copied_vfat(cell, disk, fs)
+            if fs.mountpoint != "/" and agent.at(MERGED).kind(fs.mountpoint) is not Kind.FOLDER:
+                raise Unsuitable(f"{fs.mountpoint}, where its fstab mounts {fs.device}, is no folder")
+            if fs.device in lowers:
+                layers.append(_mount_layer(cell, fs, lowers[fs.device], len(layers)))
+            elif fs.mountpoint.split("/")[1] in NEEDED:
+                raise Unsuitable(f"{fs.mountpoint} of the guest is on {fs.device}, which is {fs.type}")
+        yield RoomGuest(run, cell, agent, layout, layers)
+
+
+def _mount_ext(stack: ExitStack, cell: Cell, disk: str, fs: Filesystem) -> str:
+    """Mount a file system read-only. A dirty journal (every snapshot of a running VM) is replayed before, into a copy that is forgotten."""
+    at = f"{ROOM}/{fs.device.rpartition('/')[2]}"
+    start = fs.start or 0
+    if _needs_recovery(cell, disk, start):
+        try:
+            cell.tool(["e2fsck", "-p", f"{disk}?offset={start}"], limits=READING, ok=(0, 1))
+        except ToolFailed as error:
+            raise Unsuitable(f"the journal of {fs.device} could not be replayed here: {_last(error.stderr)}") from error
+    options = f"ro,norecovery,offset={start},allow_other,{FOR_EVER}"
+    stack.enter_context(cell.mounted(["fuse2fs", disk, at, "-f", "-o", options], at))
+    return at
+
+
+def _needs_recovery(cell: Cell, disk: str, start: int) -> bool:
+    """Source: ext4 disk layout, s_feature_incompat at 0x60 of the superblock, INCOMPAT_RECOVER 0x4."""
+    words = ["dd", f"if={disk}", "bs=1", f"skip={start + 1024 + 0x60}", "count=4", "status=none"]
+    found = cell.tool(words, limits=READING).stdout
+    return bool(struct.unpack("<I", found)[0] & 4)
+
+
+def _root(agent: AgentFiles, filesystems: Sequence[Filesystem], lowers: Mapping[str, str]) -> Filesystem:
+    roots = [fs for fs in filesystems if fs.device in lowers and is_root(agent.at(lowers[fs.device]).kind)]
+    if len(roots) > 1:
+        raise many_roots(roots)
+    if roots:
+        return roots[0]
+    others = [fs for fs in filesystems if fs.type not in EXT | {"swap", "vfat"} and fs.type not in LOCKED]
+    if others:
+        raise Unsuitable("its root file system is on " + " or ".join(f"{fs.device} ({fs.type})" for fs in others))
+    raise no_root(filesystems)
+
+
+def _layout(
+    cell: Cell,
+    agent: AgentFiles,
+    table: Table,
+    filesystems: Sequence[Filesystem],
+    lowers: Mapping[str, str],
+    root: Filesystem,
+    hint: Firmware | None,
+) -> Layout:
+    entry = agent.at(lowers[root.device]).load("/etc/fstab")
+    fstab = entry.text if isinstance(entry, File) else ""
+    layout = assembled([table], filesystems, root.device, fstab, hint)
+    mounted = {fs.mountpoint for fs in layout.filesystems}
+    for line in fstab_lines(fstab):
+        if line.mountpoint.startswith("/dev/mapper/") or (
+            line.spec.startswith("/dev/mapper/") and line.mountpoint not in mounted
+        ):
+            top = line.mountpoint.split("/")[1] if line.mountpoint.startswith("/") else ""
+            if top in NEEDED:
+                raise Unsuitable(f"{line.mountpoint} of the guest is on {line.spec}, a logical volume")
+    free = {device: _free(cell, at) for device, at in lowers.items()}
+    found = tuple(replace(fs, free=free.get(fs.device) if fs.mountpoint else None) for fs in layout.filesystems)
+    return replace(layout, filesystems=found)
+
+
+def _free(cell: Cell, at: str) -> int:
+    blocks, size = cell.tool(["stat", "--file-system", "--format=%a %S", at]).text.split()
+    return int(blocks) * int(size)
+
+
+def _copied_vfat(cell: Cell, disk: str, fs: Filesystem) -> str:
+    """Copy an EFI system partition out, some megabytes: no FUSE program reads vfat."""
+    at = f"{ROOM}/{fs.device.rpartition('/')[2]}"
+    cell.tool(["mkdir", "-p", at])
+    argv = ["mcopy", "-s", "-p", "-n", "-i", f"{disk}@@{fs.start or 0}", "::*", at]
+    try:
+        cell.tool(argv, limits=READING, timeout=300, env={"MTOOLS_SKIP_CHECK": "1"})
+    except ToolFailed as error:
+        if "not found" not in error.stderr:  # an empty one
+            raise Unsuitable(f"{fs.device} cannot be read by mtools: {_last(error.stderr)}") from error
+    cell.tool(["chmod", "-R", "u=rwX,go=rX", at])
+    return at
+
+
+def _mount_layer(cell: Cell, fs: Filesystem, lower: str, number: int) -> Layer:
+    """Lay an overlay over a file system, at its place in the merged tree."""
+    assert fs.mountpoint is not None  # noqa: S101  (the caller's choice)
+    upper = f"{ROOM}/upper{number}"
+    work = f"{ROOM}/work{number}"
+    at = MERGED + fs.mountpoint.rstrip("/")
+    cell.tool(["mkdir", "-p", upper, work])
+    # `userxattr`: in a user namespace overlayfs keeps its marks in user.overlay.*. overlayfs.rst, "User xattr".
+    options = f"lowerdir={lower},upperdir={upper},workdir={work},userxattr"
+    try:
+        cell.tool(["chmod", "--reference", lower, upper])
+        cell.tool(["chown", "--reference", lower, upper])
+        cell.tool(["mount", "-t", "overlay", "overlay", "-o", options, at])
+    except ToolFailed as error:
+        raise Unsuitable(f"overlayfs does not work here: {_last(error.stderr)}") from error
+    return Layer(fs.mountpoint, fs.type, lower, upper)
+
+
+def grub_probe(layout: Layout) -> str:
+    """Return a shell script that answers like grub-probe(8) does on the real disk: the root, and /boot where it has its own partition."""
+    root = layout.root_filesystem
+    boot = next((fs for fs in layout.filesystems if fs.mountpoint == "/boot"), root)
+    return f"""#!/bin/sh
+# A stand-in while magalu-migrate works in its overlay room.
+target=device where=/
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --target=*) target="${{1#--target=}}" ;;
+    -t|--target) target="$2"; shift ;;
+    --device|-d|--device-map|-m|--*) ;;
+    *) where="$1" ;;
+    esac
+    shift
+done
+case "$where" in
+/boot|/boot/*|{shlex.quote(boot.device)}) {_probe_answers(layout, boot)} ;;
+*) {_probe_answers(layout, root)} ;;
+esac
+case "$target" in
+device) echo "$device" ;;
+fs) echo "$fs" ;;
+fs_uuid) echo "$uuid" ;;
+fs_label) echo "$label" ;;
+partuuid) echo "$partuuid" ;;
+partmap) echo "$partmap" ;;
+drive) echo "($place)" ;;
+disk) echo "$disk" ;;
+compatibility_hint) echo "$place" ;;
+abstraction|hints_string|bios_hints|efi_hints|baremetal_hints|cryptodisk_uuid) echo ;;
+*) exit 1 ;;
+esac
+"""
+
+
+def _probe_answers(layout: Layout, fs: Filesystem) -> str:
+    partmap = {"dos": "msdos"}.get(layout.table, layout.table)
+    values = {
+        "device": fs.device,
+        "disk": fs.device.rstrip("0123456789"),
+        "fs": "ext2" if fs.type in EXT else fs.type,
+        "uuid": fs.uuid or "",
+        "label": fs.label or "",
+        "partuuid": fs.partuuid or "",
+        "partmap": partmap,
+        "place": f"hd{fs.disk or 0},{partmap}{fs.partition or 1}",
+    }
+    return " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
+
+
+def _last(text: str) -> str:
+    return " / ".join(text.strip().splitlines()[-4:])[-600:]
