@@ -3,15 +3,19 @@
 import re
 import socket
 import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import boto3
 
 from adapters.magalu import Credentials, Region, region
 from adapters.magalu.api import Api, Pace
@@ -24,6 +28,9 @@ from adapters.sandbox.shelf import Shelf
 from migrate.run import Event, Run
 from migrate.secret import Secret
 from migrate.target import Requirements
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 API_KEY = "planted-api-key-4f1c"
 TOKEN = "planted-token-77aa"
@@ -97,8 +104,7 @@ def cloud(folder: Path, *, limit: int = 1 << 30) -> Iterator[Cloud]:
     """A cloud whose object storage is a folder: it has no keys and no signatures, which the image API never sees anyway."""
     files = folder / "files"
     files.mkdir(exist_ok=True)
-    if not (files / "good.qcow2").exists():
-        qemu_img("create", "-f", "qcow2", files / "good.qcow2", "1M")
+    (files / "good.qcow2").write_bytes(_empty_qcow2())
     exchanges: list[Exchange] = []
     faults = Faults()
     inner = Run(folder)
@@ -117,6 +123,13 @@ def qemu_img(*words: str | Path) -> None:
     subprocess.run(["qemu-img", *words], check=True, capture_output=True)
 
 
+@cache
+def _empty_qcow2() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        qemu_img("create", "-f", "qcow2", Path(folder) / "empty", "1M")
+        return (Path(folder) / "empty").read_bytes()
+
+
 def credentials(*, api_key: str | None = API_KEY, token: str | None = None) -> Credentials:
     return Credentials(
         key_id=Secret(KEY_ID),
@@ -129,6 +142,18 @@ def credentials(*, api_key: str | None = API_KEY, token: str | None = None) -> C
 def box_credentials(box: Sandbox) -> Credentials:
     keys = box.credentials
     return Credentials(key_id=keys.key_id, key_secret=keys.key_secret, api_key=keys.api_key, region=keys.region)
+
+
+def s3(box: Sandbox) -> "S3Client":
+    """A plain S3 client of the sandbox, that is none of ours."""
+    keys = box.credentials
+    return boto3.client(
+        "s3",
+        endpoint_url=box.s3_url,
+        region_name=keys.region,
+        aws_access_key_id=keys.key_id.reveal(),
+        aws_secret_access_key=keys.key_secret.reveal(),
+    )
 
 
 @contextmanager
@@ -224,13 +249,18 @@ def silent() -> Iterator[str]:
 class Observer:
     """A TCP relay before object storage: it sees which parts are really sent, and can cut the line.
 
-    `cut_after` is how many bytes of requests pass before the line is cut, once; None means never.
+    `cut_after` is how many bytes of requests pass before the line is cut, once; `dead_after` before it is cut for good.
+    `pause` slows each block of 64 KiB down, in seconds. `stop_at` is the part at whose beginning the line is cut and `stop` is called.
     """
 
     url: str
     parts: list[int] = field(default_factory=list)
     sent: int = 0
     cut_after: int | None = None
+    dead_after: int | None = None
+    pause: float = 0.0
+    stop_at: int | None = None
+    stop: Callable[[], None] = lambda: None
     cuts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -239,6 +269,10 @@ class Observer:
     def forget(self) -> None:
         self.parts, self.sent = [], 0
 
+    @property
+    def is_dead(self) -> bool:
+        return self.dead_after is not None and self.sent >= self.dead_after
+
     def see(self, tail: bytes, block: bytes) -> tuple[bytes, bool]:
         """Take note of a block that a client sent; return what to keep of it for the next, and whether to cut the line now."""
         text = tail + block
@@ -246,7 +280,10 @@ class Observer:
             found = list(self._PART.finditer(text))
             self.parts += [int(m[1]) for m in found]
             self.sent += len(block)
-            cut = self.cut_after is not None and self.sent >= self.cut_after
+            cut = self.is_dead or (self.cut_after is not None and self.sent >= self.cut_after)
+            if self.stop_at in self.parts:
+                self.stop()
+                cut = True
             if cut:
                 self.cut_after = None
                 self.cuts += 1
@@ -267,6 +304,7 @@ def observed(url: str) -> Iterator[Observer]:
         with suppress(OSError):
             while block := source.recv(65536):
                 if watched:
+                    time.sleep(observer.pause)
                     tail, cut = observer.see(tail, block)
                     if cut:
                         break
@@ -274,11 +312,15 @@ def observed(url: str) -> Iterator[Observer]:
         for one in (source, sink):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+            one.close()  # with what is unread in it, which resets the line
 
     def accept() -> None:
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                if observer.is_dead:
+                    client.close()
+                    continue
                 server = socket.create_connection((host, int(port)))
                 open_sockets.extend((client, server))
                 for source, sink, watched in ((client, server, True), (server, client, False)):

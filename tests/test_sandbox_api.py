@@ -80,6 +80,7 @@ def _against(schema: dict[str, Any], value: Any) -> list[str]:
     return [error.message for error in validator.iter_errors(value)]
 
 
+@pytest.mark.slow
 def test_every_answer_is_as_the_specification_says(tmp_path: Path) -> None:
     with cloud(tmp_path) as there, client(there) as http:
         image = made(
@@ -212,6 +213,7 @@ def foreign_images(folder: Path) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.slow
 def test_only_a_sound_qcow2_within_the_limit_becomes_active(tmp_path: Path) -> None:
     with cloud(tmp_path, limit=4 << 20) as there, client(there) as http:
         statuses = {}

@@ -34,7 +34,9 @@ SHA256_KEY = "magalu-migrate-sha256"
 
 QCOW2_MAGIC = b"QFI\xfb"
 ATTEMPTS = 5
-CONNECT_S = 15
+CONNECT_S = 30
+"""Also how long one write may stall: urllib3 has no other limit for sending."""
+
 READ_S = 90
 
 _Result = TypeVar("_Result")

@@ -248,6 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "magalu-sandbox"
     sys_version = ""
     timeout = 30
+    wbufsize = -1  # head and body leave together: apart, Nagle's algorithm holds the body back for 40 ms
     server: _Server
 
     def do_GET(self) -> None:
