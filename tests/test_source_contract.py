@@ -1,0 +1,124 @@
+"""What every Source does, whichever it is. A new source adds itself to SOURCES and proves the same."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adapters.files import FileSource
+from migrate.run import Run
+from migrate.source import BlockSource, Source
+from tests import file_samples as samples
+
+CONTENT = samples.disk_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A source of one VM, and what its disks hold. `again` opens it as after a restart."""
+
+    source: Source
+    again: Source
+    disks: tuple[bytes, ...]
+
+
+def _file(run: Run, folder: Path) -> Made:
+    path = samples.raw(folder)
+    return Made(FileSource(run, path), FileSource(run, path), (CONTENT,))
+
+
+def _ova(run: Run, folder: Path) -> Made:
+    path = samples.ova(folder)
+    return Made(FileSource(run, path), FileSource(run, path), (CONTENT,))
+
+
+def _ovf_with_two_disks(run: Run, folder: Path) -> Made:
+    samples.converted(folder, "qcow2", "a.qcow2")
+    samples.raw(folder, CONTENT[:4096], "b.raw")
+    (folder / "vm.ovf").write_text(samples.ovf_text("a.qcow2", "b.raw"))
+    return Made(FileSource(run, folder), FileSource(run, folder), (CONTENT, CONTENT[:4096]))
+
+
+SOURCES: tuple[Callable[[Run, Path], Made], ...] = (_file, _ova, _ovf_with_two_disks)
+
+
+@pytest.fixture(params=SOURCES, ids=lambda make: make.__name__.strip("_").replace("_", " "))
+def made(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> Made:
+    make: Callable[[Run, Path], Made] = request.param
+    return make(run, tmp_path)
+
+
+def _token(source: Source) -> str:
+    (ref,) = source.vms()
+    return source.freeze(source.describe(ref), "magalu-migrate-1234")
+
+
+def _read(disk: BlockSource) -> bytes:
+    with disk.nbd() as uri:
+        return samples.served(uri)
+
+
+def test_a_vm_is_described_twice_alike(made: Made) -> None:
+    (ref,) = made.source.vms()
+    vm = made.source.describe(ref)
+    assert vm == made.source.describe(ref) == made.again.describe(ref)
+    assert vm.name and vm.origin
+    assert [disk.size for disk in vm.disks] == [len(content) for content in made.disks]
+
+
+def test_freezing_twice_finds_the_same(made: Made) -> None:
+    assert _token(made.source) == _token(made.source) == _token(made.again)
+
+
+def test_a_token_is_text_that_a_job_file_can_hold(made: Made) -> None:
+    token = _token(made.source)
+    assert json.loads(json.dumps(token)) == token
+    assert token.isprintable()
+
+
+def test_the_disks_hold_what_the_vm_holds_boot_disk_first(made: Made) -> None:
+    (ref,) = made.source.vms()
+    vm = made.source.describe(ref)
+    with made.source.frozen(_token(made.source)) as disks:
+        assert [(disk.name, disk.size) for disk in disks] == [(disk.name, disk.size) for disk in vm.disks]
+        assert tuple(_read(disk) for disk in disks) == made.disks
+
+
+def test_a_token_opens_the_disks_after_a_restart_and_as_often_as_wanted(made: Made) -> None:
+    token = _token(made.source)
+    for _ in range(2):
+        with made.again.frozen(token) as disks:
+            assert tuple(_read(disk) for disk in disks) == made.disks
+
+
+def test_a_disk_is_served_several_times_at_once(made: Made) -> None:
+    with made.source.frozen(_token(made.source)) as (disk, *_), disk.nbd() as one, disk.nbd() as other:
+        assert samples.served(one) == samples.served(other) == made.disks[0]
+
+
+def test_extents_cover_the_disk_without_gaps_and_zeros_are_zeros(made: Made) -> None:
+    with made.source.frozen(_token(made.source)) as disks:
+        for disk, content in zip(disks, made.disks, strict=True):
+            position = 0
+            for extent in disk.extents():
+                assert extent.offset == position and extent.length > 0
+                position += extent.length
+                if extent.zero:
+                    assert not any(content[extent.offset : position])
+            assert position == disk.size == len(content)
+
+
+def test_releasing_twice_succeeds(made: Made) -> None:
+    token = _token(made.source)
+    made.source.release(token)
+    made.source.release(token)
+    made.again.release(token)
+
+
+def test_what_a_closed_source_leaves_is_nothing(made: Made, run: Run) -> None:
+    with made.source.frozen(_token(made.source)) as disks:
+        for disk in disks:
+            _read(disk)
+    assert list(run.work.iterdir()) == []
