@@ -7,7 +7,7 @@ import pytest
 
 from migrate.errors import PackagesUnavailable
 from migrate.guest import File, Link, Package
-from migrate.guests.apt import Apt, Repository
+from migrate.guests.apt import AptSource, Repositories, sources_of
 from migrate.guests.memory import DEBIAN_12, MemoryGuest
 from migrate.run import Note, Run
 from tests.archive import Archive, archive, build_deb
@@ -24,8 +24,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
         yield found
 
 
-def apt(run: Run, files: dict[str, str]) -> Apt:
-    return Apt(run, MemoryGuest({path: File(text.encode()) for path, text in files.items()}), DEBIAN_12)
+def apt(run: Run, files: dict[str, str]) -> Repositories:
+    return Repositories(run, MemoryGuest({path: File(text.encode()) for path, text in files.items()}), DEBIAN_12)
 
 
 def sources(served: Archive, key: str) -> dict[str, str]:
@@ -45,9 +45,12 @@ def test_a_plan_names_everything_that_comes_with_it(run: Run, served: Archive) -
 
 def test_what_was_planned_is_fetched(run: Run, served: Archive) -> None:
     asked = apt(run, sources(served, served.key))
-    found = asked.fetch(INSTALLED, asked.plan(INSTALLED, install=["agent"], remove=[]))
-    assert {path.name for path in found} == {"agent_1.0_all.deb", "libagent_2.1_all.deb"}
-    assert all(path.read_bytes() == (served.folder / path.name).read_bytes() for path in found)
+    found = asked.fetch(asked.plan(INSTALLED, install=["agent"], remove=[]).install)
+    assert {name: path.name for name, path in found.items()} == {
+        "agent": "agent_1.0_all.deb",
+        "libagent": "libagent_2.1_all.deb",
+    }
+    assert all(path.read_bytes() == (served.folder / path.name).read_bytes() for path in found.values())
 
 
 def test_what_holds_already_is_left_out(run: Run) -> None:
@@ -66,7 +69,7 @@ def test_a_removal_names_what_goes_with_it_and_needs_no_archive(run: Run) -> Non
     "key", ["", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nnonsense\n-----END PGP PUBLIC KEY BLOCK-----\n"]
 )
 def test_an_archive_that_the_guest_s_keys_do_not_vouch_for_is_refused(run: Run, served: Archive, key: str) -> None:
-    with pytest.raises(PackagesUnavailable, match="agent"):
+    with pytest.raises(PackagesUnavailable, match="cannot be verified by the guest's own keys"):
         apt(run, sources(served, key)).plan(INSTALLED, install=["agent"], remove=[])
 
 
@@ -95,36 +98,51 @@ def test_nothing_of_the_guest_s_apt_configuration_runs(run: Run, served: Archive
     assert not (run.work / "apt/etc/apt/apt.conf.d/99evil").exists()
 
 
-def test_only_http_sources_are_asked_and_the_others_are_told(run: Run) -> None:
+def test_only_http_sources_are_asked_and_the_others_are_told(run: Run, served: Archive) -> None:
     told: list[str] = []
     run.listener = lambda event: told.append(event.text) if isinstance(event, Note) else None
-    found = apt(
-        run,
-        {
-            "/etc/apt/sources.list": (
-                "# deb http://commented/ x main\n"
-                "deb-src http://archive.invalid/debian bookworm main\n"
-                "deb cdrom:[Debian 12]/ bookworm main\n"
-                "deb file:/etc/ ./\n"
-                "deb [ arch=amd64 signed-by=/k.asc ] https://archive.invalid/debian bookworm main contrib\n"
-            ),
-            "/etc/apt/sources.list.d/off.sources": "Types: deb\nURIs: http://off.invalid\nSuites: x\nEnabled: no\n",
-            "/k.asc": "-----BEGIN key",
-        },
-    ).repositories()
-    assert list(found) == [
-        Repository(("https://archive.invalid/debian",), ("bookworm",), ("main", "contrib"), (b"-----BEGIN key",))
-    ]
+    files = sources(served, served.key) | {
+        "/etc/apt/sources.list": (
+            "# deb http://commented/ x main\n"
+            "deb-src http://archive.invalid/debian bookworm main\n"
+            "deb cdrom:[Debian 12]/ bookworm main\n"
+            "deb file:/etc/ ./\n"
+        ),
+        "/etc/apt/sources.list.d/off.sources": "Types: deb\nURIs: http://off.invalid\nSuites: x\nEnabled: no\n",
+    }
+    apt(run, files).plan(INSTALLED, install=["agent"], remove=[])
+    asked = (run.work / "apt/etc/apt/sources.list.d/guest.sources").read_text()
+    assert asked == f"Types: deb\nURIs: {served.uri}\nSuites: ./\nSigned-By: /apt/keys/0-0.asc\n"
     assert len(told) == 2
 
 
-def test_a_key_is_looked_for_inside_the_guest(run: Run, tmp_path: Path) -> None:
-    outside = tmp_path / "host.asc"
-    outside.write_text("of the host")
+def test_both_formats_of_sources_are_read() -> None:
     guest = MemoryGuest(
         {
-            "/etc/apt/sources.list": File(b"deb [signed-by=/link.asc] http://a.invalid x main\n"),
+            "/etc/apt/sources.list": File(
+                b"deb [ arch=amd64 signed-by=/k.asc ] https://archive.invalid/debian bookworm main contrib # ours\n"
+            ),
+            "/etc/apt/sources.list.d/two.sources": File(
+                b"# two\nTypes: deb deb-src\nURIs: http://a.invalid\nSuites: x y\nComponents: main\n"
+            ),
+        }
+    )
+    assert sources_of(guest) == (
+        AptSource("https://archive.invalid/debian", "bookworm", ("main", "contrib"), ("amd64",), "/k.asc"),
+        AptSource("http://a.invalid", "x", ("main",)),
+        AptSource("http://a.invalid", "y", ("main",)),
+    )
+
+
+def test_a_key_is_looked_for_inside_the_guest(run: Run, served: Archive, tmp_path: Path) -> None:
+    """The link names a key of the host that would vouch for the archive."""
+    outside = tmp_path / "host.asc"
+    outside.write_text(served.key)
+    guest = MemoryGuest(
+        {
+            "/etc/apt/sources.list": File(f"deb [signed-by=/link.asc] {served.uri} ./\n".encode()),
             "/link.asc": Link(f"../../../../..{outside}"),
         }
     )
-    assert [repository.keys for repository in Apt(run, guest, DEBIAN_12).repositories()] == [()]
+    with pytest.raises(PackagesUnavailable):
+        Repositories(run, guest, DEBIAN_12).plan(INSTALLED, install=["agent"], remove=[])
