@@ -92,7 +92,7 @@ def make_host_keys_at_first_boot(draft: Draft, settings: Settings) -> None:
     draft.write(f"{systemd.OPERATORS}/{HOST_KEYS_UNIT}", HOST_KEYS, why=why)
     systemd.enable(draft, HOST_KEYS_UNIT, why=why)
     for path in draft.glob("/etc/ssh/ssh_host_*"):
-        draft.remove(path, why="would be shared by the source and by every instance of the image")
+        draft.remove(path, why="is shared otherwise by the source and every instance of the image")
     for each in every(sshd_config.directives(draft), "HostKey"):
         elsewhere = each.args and not _is_usual(each.args[0])
         if elsewhere and draft.exists(each.args[0]):

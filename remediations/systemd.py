@@ -94,6 +94,11 @@ def enabled(draft: Draft, unit: str) -> bool:
     return any(PurePosixPath(path).name in names for folder in FOLDERS for path in draft.glob(f"{folder}/*.*/*"))
 
 
+def starts(draft: Draft, unit: str) -> bool:
+    """Whether the unit, or the script in /etc/init.d of a service that has no unit, is started at boot."""
+    return enabled(draft, unit) or bool(_script_links(draft, unit))
+
+
 def enable(draft: Draft, unit: str, *, why: str) -> bool:
     """The unit, and what it names in Also=, is unmasked and has the links of its [Install] section.
 
@@ -130,11 +135,8 @@ def disable(draft: Draft, unit: str, *, why: str) -> None:
         target = PurePosixPath(entry.target).name
         if target in names | templates and (target in names or PurePosixPath(path).name in names):
             draft.remove(path, why=why)
-    if unit_file(draft, unit) is None and unit.endswith(".service"):
-        script = unit.removesuffix(".service")
-        for path in (*draft.glob("/etc/rc[2-5].d/S[0-9][0-9]*"), *draft.glob("/etc/*/rc[2-5].d/S[0-9][0-9]*")):
-            if PurePosixPath(path).name[3:] == script:
-                draft.remove(path, why=why)
+    for path in _script_links(draft, unit):
+        draft.remove(path, why=why)
 
 
 def mask(draft: Draft, unit: str, *, why: str) -> None:
@@ -148,6 +150,14 @@ def unmask(draft: Draft, unit: str, *, why: str) -> None:
     path = f"{OPERATORS}/{unit}"
     if draft.kind(path) is not Kind.MISSING and _is_mask(draft, path):
         draft.remove(path, why=why)
+
+
+def _script_links(draft: Draft, unit: str) -> tuple[str, ...]:
+    """The links that start a service's script: systemd starts those too, where the service has no unit. Source: systemd-sysv-generator(8)."""
+    if not unit.endswith(".service") or unit_file(draft, unit) or masked(draft, unit):
+        return ()
+    links = (*draft.glob("/etc/rc[2-5].d/S[0-9][0-9]*"), *draft.glob("/etc/*/rc[2-5].d/S[0-9][0-9]*"))
+    return tuple(path for path in links if PurePosixPath(path).name[3:] == unit.removesuffix(".service"))
 
 
 def _first(draft: Draft, unit: str) -> str | None:

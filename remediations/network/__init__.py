@@ -107,7 +107,7 @@ def _leave_to(draft: Draft, chosen: Renderer) -> None:
     would ask for DHCP on one card. NetworkManager steps back from what /etc/network/interfaces names, systemd-networkd does not.
     """
     if chosen in (NETPLAN, NETWORKD) and ifupdown.present(draft) and not ifupdown.names(draft):
-        why = f"would ask for an address too, on the card that {chosen.name} brings up: cloud-init describes it to ifupdown"
+        why = f"asks for an address too, on the card that {chosen.name} brings up: cloud-init describes it to ifupdown"
         systemd.disable(draft, "networking.service", why=why)
 
 
