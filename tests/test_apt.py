@@ -112,7 +112,7 @@ def test_only_http_sources_are_asked_and_the_others_are_told(run: Run, served: A
     }
     apt(run, files).plan(INSTALLED, install=["agent"], remove=[])
     asked = (run.work / "apt/etc/apt/sources.list.d/guest.sources").read_text()
-    assert asked == f"Types: deb\nURIs: {served.uri}\nSuites: ./\nSigned-By: /apt/keys/0-0.asc\n"
+    assert asked == f"Types: deb\nURIs: {served.uri}\nSuites: ./\nSigned-By: /apt/keys/2-0.asc\n"
     assert len(told) == 2
 
 
