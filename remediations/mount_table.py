@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-COLUMN = re.compile(r"\S+")
+COLUMN = re.compile(r"[^ \t]+")
+"""Other white space is part of a name: getmntent(3) splits at these two only."""
 ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -20,7 +21,7 @@ class Row:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns, their octal escapes resolved ("\\040" is a space)."""
-        if self.line.lstrip().startswith("#"):
+        if self.line.lstrip(" \t").startswith("#"):
             return ()
         return tuple(_unescaped(word) for word in COLUMN.findall(self.line))
 
@@ -56,4 +57,4 @@ def _unescaped(word: str) -> str:
 
 
 def _escaped(value: str) -> str:
-    return re.sub(r"[\s\\#]", lambda match: f"\\{ord(match[0]):03o}", value)
+    return re.sub(r"[ \t\n\\#]", lambda match: f"\\{ord(match[0]):03o}", value)

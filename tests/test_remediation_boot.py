@@ -1,0 +1,307 @@
+"""From the firmware to a mounted root."""
+
+import pytest
+
+from fixtures.guests import guest
+from migrate.draft import Draft
+from migrate.effects import RebuildRequest, Severity
+from migrate.guest import File
+from migrate.guests.memory import MemoryGuest, from_yaml
+from migrate.initramfs import modules_inside
+from migrate.run import Run
+from remediations.boot import (
+    drop_vendor_kernel_arguments,
+    serial_console,
+    uefi_fallback_path,
+    virtio_in_initramfs,
+    with_debconf_answer,
+    with_modules,
+)
+from remediations.grub_menu import default_kernel, entries
+from remediations.kernels import kernels, version_key
+from tests.remediation_guests import applied, codes, done, outcome
+
+VIRTIO = "virtio: [], virtio_ring: [virtio], virtio_pci: [virtio_ring], virtio_blk: [virtio_ring], virtio_scsi: [virtio_ring], virtio_net: [virtio_ring]"
+
+
+def kernel(
+    inside: str, *, files: str = "", packages: str = "initramfs-tools: {}", modules: str = VIRTIO, builtin: str = ""
+) -> MemoryGuest:
+    return from_yaml(
+        f"packages: {{{packages}}}\nkernels:\n  6.1.0:\n    modules: {{{modules}, vmw_pvscsi: []}}\n"
+        f"    builtin: [{builtin}]\n    initramfs: [{inside}]\nfiles:\n  /etc/hostname: x\n{files}"
+    )
+
+
+def rebuilds(to: MemoryGuest) -> int:
+    return sum(isinstance(effect, RebuildRequest) for effect in done(to, virtio_in_initramfs).effects)
+
+
+def test_an_initramfs_without_virtio_is_built_anew_with_it(run: Run) -> None:
+    to = applied(run, guest("debian12-vmware"), virtio_in_initramfs)
+    initramfs = to.load("/boot/initrd.img-6.1.0-21-amd64")
+    assert isinstance(initramfs, File)
+    assert modules_inside(initramfs.content) >= {
+        *("virtio", "virtio_ring", "virtio_pci", "virtio_pci_modern_dev", "virtio_blk", "virtio_scsi", "virtio_net"),
+        *("vmw_pvscsi", "ext4"),
+    }
+
+
+def test_an_initramfs_with_virtio_is_left_as_it_is() -> None:
+    assert done(kernel("virtio, virtio_ring, virtio_pci, virtio_blk, virtio_scsi"), virtio_in_initramfs).effects == ()
+
+
+def test_a_module_that_another_one_needs_is_missed_too() -> None:
+    assert rebuilds(kernel("virtio, virtio_pci, virtio_blk, virtio_scsi")) == 1
+
+
+def test_what_is_built_into_the_kernel_counts() -> None:
+    builtin = "virtio, virtio_ring, virtio_pci, virtio_blk, virtio_scsi, virtio_net"
+    assert done(kernel("", modules="ext4: []", builtin=builtin), virtio_in_initramfs).effects == ()
+
+
+def test_a_network_driver_may_come_from_the_root_file_system() -> None:
+    inside = "virtio, virtio_ring, virtio_pci, virtio_blk, virtio_scsi"
+    assert rebuilds(kernel(inside)) == 0
+
+
+def test_only_where_the_builder_would_look_at_its_own_machine_is_it_told_to_take_most_modules() -> None:
+    wanted = "virtio_pci\nvirtio_blk\nvirtio_scsi\nvirtio_net\n"
+    most = kernel("", files='  /etc/initramfs-tools/initramfs.conf: "MODULES=most\\n"\n')
+    assert outcome(done(most, virtio_in_initramfs)) == {"/etc/initramfs-tools/modules": wanted}
+    dep = kernel(
+        "",
+        files='  /etc/initramfs-tools/initramfs.conf: "MODULES=most\\n"\n'
+        '  /etc/initramfs-tools/conf.d/driver-policy: "MODULES=dep # small\\n"\n',
+    )
+    assert outcome(done(dep, virtio_in_initramfs)) == {
+        "/etc/initramfs-tools/modules": wanted,
+        "/etc/initramfs-tools/conf.d/magalu-migrate": (
+            "# Written by magalu-migrate: MODULES=dep looks at the machine that builds, which is not the one that boots.\n"
+            "MODULES=most\n"
+        ),
+    }
+
+
+def test_dracut_gets_a_drop_in(run: Run) -> None:
+    to = applied(run, guest("rocky8-vmware-bls"), virtio_in_initramfs)
+    assert to.load("/etc/dracut.conf.d/50-magalu-migrate.conf").text == (  # type: ignore[union-attr]
+        "# Written by magalu-migrate: the machine that builds the initramfs is not the one that boots.\n"
+        'hostonly="no"\nadd_drivers+=" virtio_pci virtio_blk virtio_scsi virtio_net "\n'
+    )
+
+
+def test_without_a_builder_the_guest_is_refused() -> None:
+    changes = done(kernel("", packages=""), virtio_in_initramfs)
+    assert changes.effects == ()
+    assert [(finding.code, finding.severity) for finding in changes.findings] == [("BOOT-005", Severity.ERROR)]
+
+
+def test_modules_that_are_named_already_are_not_named_twice() -> None:
+    assert (
+        with_modules("virtio-blk\n# virtio_pci", ["virtio_pci", "virtio_blk"])
+        == "virtio-blk\n# virtio_pci\nvirtio_pci\n"
+    )
+
+
+def test_an_initramfs_that_is_none_is_told_and_built_anew() -> None:
+    to = kernel("")
+    to.store("/boot/initrd.img-6.1.0", File(b"not an archive"))
+    changes = done(to, virtio_in_initramfs)
+    assert codes(changes) == ["BOOT-004"]
+    assert rebuilds(to) == 1
+
+
+def test_a_kernel_without_an_initramfs_that_needs_one_is_told() -> None:
+    to = kernel("")
+    to.store("/boot/initrd.img-6.1.0", None)
+    changes = done(to, virtio_in_initramfs)
+    assert (codes(changes), changes.effects) == (["BOOT-004"], ())
+
+
+def test_a_default_kernel_without_virtio_refuses_the_guest_and_another_one_is_only_noted() -> None:
+    to = guest("debian11-vmware-tarball")
+    found = {(finding.code, finding.severity) for finding in done(to, virtio_in_initramfs).findings}
+    assert found == {("BOOT-002", Severity.ERROR), ("BOOT-003", Severity.WARNING)}
+    menu = to.load("/boot/grub/grub.cfg")
+    assert isinstance(menu, File)
+    to.store("/boot/grub/grub.cfg", File(menu.content.replace(b'default="1>0"', b'default="0"')))
+    found = {(finding.code, finding.severity) for finding in done(to, virtio_in_initramfs).findings}
+    assert found == {("BOOT-001", Severity.NOTE), ("BOOT-003", Severity.WARNING)}
+
+
+def test_no_kernel_at_all_is_told() -> None:
+    assert codes(done(from_yaml("files: {/etc/hostname: x}"), virtio_in_initramfs)) == ["BOOT-007"]
+
+
+def test_kernels_are_in_the_order_of_their_numbers() -> None:
+    assert sorted(["6.1.0-21", "6.1.0-9", "5.10.0-28"], key=version_key) == ["5.10.0-28", "6.1.0-9", "6.1.0-21"]
+    found = kernels(Draft(guest("debian11-vmware-tarball")))
+    assert [(each.version, each.modules is None) for each in found] == [
+        ("4.9.0-0.custom", False),
+        ("5.10.0-9-amd64", True),
+        ("5.10.0-28-amd64", False),
+    ]
+
+
+MENU = """\
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+else
+   set default="DEFAULT"
+fi
+menuentry 'First' --class x $menuentry_id_option 'gnulinux-simple' {
+	linux	/boot/vmlinuz-3.0 root=x
+}
+submenu "Advanced" $menuentry_id_option 'advanced' {
+	menuentry 'Second' --id=two {
+		if [ x = x ]; then
+			true
+		fi
+		linux	/boot/vmlinuz-2.0 root=x
+	}
+	menuentry third {
+		linux	/boot/vmlinuz-1.0 root=x
+	}
+}
+menuentry 'Fourth' {
+	linux	/vmlinuz-4.0
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("default", "saved", "version"),
+    [
+        ("0", "", "3.0"),
+        ("1>1", "", "1.0"),
+        ("advanced>two", "", "2.0"),
+        ("Advanced>third", "", "1.0"),
+        ("2", "", "4.0"),
+        ("Fourth", "", "4.0"),
+        ("${saved_entry}", "saved_entry=advanced>two", "2.0"),
+        ("${saved_entry}", "", "3.0"),
+        ("gone", "", "3.0"),
+    ],
+)
+def test_the_default_kernel_is_found_by_number_title_id_and_memory(default: str, saved: str, version: str) -> None:
+    files = {
+        "/boot/grub/grub.cfg": File(MENU.replace("DEFAULT", default).encode()),
+        "/boot/grub/grubenv": File(saved.encode()),
+    }
+    assert default_kernel(Draft(MemoryGuest(files))) == version
+
+
+def test_every_entry_of_a_menu_is_found_in_its_place() -> None:
+    assert [(entry.path, entry.linux) for entry in entries(MENU)] == [
+        ((0,), "/boot/vmlinuz-3.0"),
+        ((1, 0), "/boot/vmlinuz-2.0"),
+        ((1, 1), "/boot/vmlinuz-1.0"),
+        ((2,), "/vmlinuz-4.0"),
+    ]
+
+
+def test_the_default_of_boot_loader_entries_is_the_saved_or_the_newest() -> None:
+    files = {
+        "/boot/grub2/grub.cfg": "insmod blscfg\nblscfg\n",
+        "/boot/grub2/grubenv": "saved_entry=m-4.18.0-9\n",
+        "/boot/loader/entries/m-4.18.0-9.conf": "linux /vmlinuz-4.18.0-9\n",
+        "/boot/loader/entries/m-4.18.0-21.conf": "linux /vmlinuz-4.18.0-21\n",
+    }
+    to = MemoryGuest({path: File(text.encode()) for path, text in files.items()})
+    assert default_kernel(Draft(to)) == "4.18.0-9"
+    to.store("/boot/grub2/grubenv", None)
+    assert default_kernel(Draft(to)) == "4.18.0-21"
+
+
+def grub(arguments: str) -> MemoryGuest:
+    return MemoryGuest({"/boot/grub/grub.cfg": File(f"linux /vmlinuz-6 {arguments}\n".encode())})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("root=x", "root=x console=tty0 console=ttyS0,115200n8"),
+        ("root=x console=tty1", "root=x console=tty1 console=ttyS0,115200n8"),
+        ("root=x console=ttyS0 quiet", "root=x console=ttyS0 quiet"),
+        ("root=x console=ttyS0,9600 console=tty0", "root=x console=ttyS0,9600 console=tty0"),
+        ("root=x console=ttyS1", "root=x console=ttyS1 console=ttyS0,115200n8"),
+    ],
+)
+def test_the_serial_port_is_a_console_and_others_stay(before: str, after: str) -> None:
+    to = grub(before)
+    found = outcome(done(to, serial_console)).get("/boot/grub/grub.cfg", f"linux /vmlinuz-6 {before}\n")
+    assert found == f"linux /vmlinuz-6 {after}\n"
+
+
+def test_grubs_own_settings_say_so_too(run: Run) -> None:
+    to = applied(run, guest("debian12-vmware"), serial_console)
+    assert 'GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200n8"\n' in to.load("/etc/default/grub").text  # type: ignore[union-attr]
+
+
+def test_a_console_in_a_cloud_images_own_settings_is_enough() -> None:
+    assert done(guest("ubuntu2404-ec2-pinned"), serial_console).effects == ()
+
+
+def test_only_arguments_of_another_cloud_go() -> None:
+    to = grub(
+        "root=x rootdelay=300 rootwait earlyprintk=ttyS0 console=ttyS0 rd.emergency=poweroff rd.shell=0 rd.emergency=reboot"
+    )
+    assert outcome(done(to, drop_vendor_kernel_arguments)) == {
+        "/boot/grub/grub.cfg": "linux /vmlinuz-6 root=x rootwait console=ttyS0 rd.emergency=reboot\n"
+    }
+
+
+def test_the_shim_is_put_where_any_firmware_looks_with_what_it_loads(run: Run) -> None:
+    to = applied(run, guest("debian12-uefi-pinned"), uefi_fallback_path)
+    folder = {name: to.load(f"/boot/efi/EFI/BOOT/{name}").content for name in to.names("/boot/efi/EFI/BOOT")}  # type: ignore[union-attr]
+    assert folder == {
+        "BOOTX64.EFI": b"shim",
+        "grubx64.efi": b"grub",
+        "mmx64.efi": b"mm",
+        "grub.cfg": (
+            b"search.fs_uuid 3c0f2f5e-0000-4000-8000-00000000000a root\n"
+            b"set prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n"
+        ),
+    }
+    assert "Name: grub2/force_efi_extra_removable\nTemplate: grub2/force_efi_extra_removable\nValue: true\n" in (
+        to.load("/var/cache/debconf/config.dat").text  # type: ignore[union-attr]
+    )
+
+
+def esp(*names: str, os: str = "debian") -> MemoryGuest:
+    files = "".join(f"  /boot/efi/{name}: {name}\n" for name in names)
+    return from_yaml(f"os: {{id: {os}}}\nfirmware: uefi\nfiles:\n  /etc/hostname: x\n{files}")
+
+
+def test_a_fallback_loader_in_whatever_case_stays() -> None:
+    assert done(esp("EFI/boot/bootx64.efi", "EFI/debian/grubx64.efi"), uefi_fallback_path).effects == ()
+
+
+def test_a_folder_in_lower_case_is_used_and_grub_alone_does_without_companions() -> None:
+    to = esp(
+        "efi/Boot/fbx64.efi", "efi/arch/grubx64.efi", "efi/arch/mmx64.efi", "efi/Microsoft/bootmgfw.efi", os="arch"
+    )
+    assert outcome(done(to, uefi_fallback_path)) == {"/boot/efi/efi/Boot/BOOTX64.EFI": "efi/arch/grubx64.efi"}
+
+
+def test_the_distributions_own_loader_is_preferred_to_another_ones() -> None:
+    to = esp("EFI/centos/shimx64.efi", "EFI/redhat/shimx64.efi", "EFI/redhat/grubx64.efi", os="rhel")
+    assert outcome(done(to, uefi_fallback_path)) == {
+        "/boot/efi/EFI/BOOT/BOOTX64.EFI": "EFI/redhat/shimx64.efi",
+        "/boot/efi/EFI/BOOT/grubx64.efi": "EFI/redhat/grubx64.efi",
+    }
+
+
+def test_no_loader_is_told_and_a_bios_guest_needs_none() -> None:
+    assert codes(done(esp("EFI/debian/readme"), uefi_fallback_path)) == ["BOOT-006"]
+    assert codes(done(esp("x"), uefi_fallback_path)) == ["BOOT-006"]
+    assert done(guest("debian12-vmware"), uefi_fallback_path).findings == ()
+
+
+def test_debconf_learns_an_answer_only_to_a_question_that_it_knows() -> None:
+    known = "Name: a/b\nTemplate: a/b\nOwners: x\n\nName: q\nTemplate: q\nOwners: y\nFlags: seen\n"
+    assert with_debconf_answer(known, "q", "true") == (
+        "Name: a/b\nTemplate: a/b\nOwners: x\n\nName: q\nTemplate: q\nValue: true\nOwners: y\nFlags: seen\n"
+    )
+    assert with_debconf_answer(known, "other", "true") == known
