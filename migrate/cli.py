@@ -211,7 +211,7 @@ def vm(
             "address": ref.address,
             "image": image,
             "region": "sandbox" if sandbox else region,
-            "skip": sorted(options.skip),
+            "skip": [*sorted(options.skip)],
             "keep_machine_id": options.keep_machine_id,
             "force_datasource": options.force_datasource,
         }

@@ -25,13 +25,16 @@ from adapters.sandbox import Exchange, Sandbox
 from adapters.sandbox import sandbox as open_sandbox
 from migrate.doctor import Check, Checked
 from migrate.errors import MigrateError, UsageError
+from migrate.guests.rooms import Choice
+from migrate.guests.rooms import Rooms as GuestRooms
+from migrate.guests.rooms import trouble as room_trouble
 from migrate.job import Ledger, Made
-from migrate.pipeline import JsonObject, Prover
+from migrate.pipeline import JsonObject, Prover, Rooms
 from migrate.preview import Line
 from migrate.proof import kvm, prove
 from migrate.proof import to_json as proof_json
 from migrate.remediation import Remediation
-from migrate.run import Run
+from migrate.run import Note, Run
 from migrate.source import Firmware, Source, VmRef
 from migrate.target import ObjectRef
 from migrate.text import shown
@@ -68,6 +71,18 @@ def source(run: Run, address: str, disk_format: str | None) -> tuple[Source, VmR
         )
     files = FileSource(run, Path(address).absolute(), disk_format)
     return files, next(files.vms())
+
+
+def rooms(run: Run, choice: str) -> Rooms:
+    """Return the rooms of this machine. KVM is believed only after a guest ran; what that means is said once."""
+    state = kvm.usable(run)
+    if not state.usable:
+        run.tell(
+            Note(
+                f"KVM does not work here: {state.why}. The guest is emulated, which is slower and changes nothing else."
+            )
+        )
+    return GuestRooms(kvm=state.usable, choice=Choice(choice))
 
 
 def image_name(vm: str) -> str:
@@ -171,7 +186,14 @@ def proof_lines(proof: JsonObject) -> Iterator[Line]:
 
 def checks(run: Run) -> tuple[Checked, ...]:
     """Return what `doctor` asks of adapters and rooms."""
-    return (lambda: _credentials_check(run),)
+    return (lambda: _room_check(run), lambda: _credentials_check(run))
+
+
+def _room_check(run: Run) -> Check:
+    why = room_trouble(run)
+    if why is None:
+        return Check("ok", "overlay room: FUSE, overlayfs and bubblewrap work here")
+    return Check("slow", f"overlay room: {why}. The appliance is used.")
 
 
 def _credentials_check(run: Run) -> Check:
