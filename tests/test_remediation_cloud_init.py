@@ -49,7 +49,7 @@ def test_what_an_installer_and_a_team_wrote_is_untied_and_what_else_they_wrote_s
         "# No network from cloud-init, we have netplan.\n"
         "growpart: {mode: 'off'}   # LVM\n"
         "resize_rootfs: false\n"
-        "users: [{name: suporte, groups: [adm], ssh_import_id: null}]\n"
+        "users: [{name: suporte, groups: [adm]}]\n"
     )
     assert "root=/dev/mapper/ubuntu--vg-ubuntu--lv ro quiet\n" in to.load("/boot/grub/grub.cfg").text  # type: ignore[union-attr]
     assert to.names("/var/lib/cloud/seed") == ()
@@ -200,7 +200,7 @@ def test_what_keeps_the_root_from_growing_or_the_key_out_is_set_right_above_it(r
         "apt": {"preserve_sources_list": True},
         "growpart": {"mode": "auto", "devices": ["/"]},
         "resize_rootfs": True,
-        "users": ["default", {"name": "suporte", "groups": ["adm"], "ssh_import_id": None}],
+        "users": ["default", {"name": "suporte", "groups": ["adm"]}],
     }
 
 
