@@ -31,8 +31,9 @@ from migrate.guests.rooms import trouble as room_trouble
 from migrate.job import Ledger, Made
 from migrate.pipeline import JsonObject, Prover, Rooms
 from migrate.preview import Line
-from migrate.proof import kvm, prove
-from migrate.proof import to_json as proof_json
+from migrate.proof import kvm
+from migrate.proof.proof import to_json as proof_json
+from migrate.proof.prove import prove
 from migrate.remediation import Remediation
 from migrate.run import Note, Run
 from migrate.source import Firmware, Source, VmRef
@@ -200,5 +201,5 @@ def _credentials_check(run: Run) -> Check:
     try:
         found = find_credentials(Given(), os.environ, run)
     except MigrateError as error:
-        return Check("miss", f"Magalu Cloud: {error.message}", f"{error.hint or ''} --sandbox needs none.".strip())
+        return Check("miss", error.message, error.hint)
     return Check("ok", f"Magalu Cloud: credentials for {found.region}")

@@ -82,7 +82,9 @@ class Appliance:
             self.end()
 
     def end(self) -> None:
-        """The appliance is gone, whatever it was doing; what it wrote is not to be trusted."""
+        """The appliance is gone, whatever it was doing; what it wrote is not to be trusted. A second call does nothing."""
+        if self._closed.is_set():
+            return
         self._closed.set()
         if self._launching.is_alive():
             self._kill()
