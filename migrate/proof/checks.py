@@ -92,11 +92,7 @@ def _kernel(seen: Observed) -> Claim:
 def _serial(seen: Observed) -> Claim:
     """The only window that Magalu Cloud gives into a running instance: GET /v1/instances/{id}/init-logs."""
     held = seen.kernel_at is not None
-    evidence = (
-        "its lines are there"
-        if held
-        else "silent: the kernel command line lacks console=ttyS0; the cloud's logs stay empty"
-    )
+    evidence = "its lines are there" if held else "silent; where a kernel runs, its command line lacks console=ttyS0"
     return Claim("console", "the guest speaks on the serial console", held, seen.kernel_at, evidence, needed=False)
 
 

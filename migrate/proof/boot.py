@@ -236,10 +236,14 @@ class _Boot:
         return symptoms.is_dead(self.machine.console.last(4096)) or symptoms.is_dead(self.seen.screen)
 
     def _await_sshd(self) -> None:
-        """Return when sshd has said its first line. Nothing is tried before the guest has an address: each try is work for it."""
+        """Return when sshd has said its first line.
+
+        Nothing is tried before the guest has an address: each try is work for it. Then it must be tried: a guest that has nothing to
+        ask for says nothing, and only answers.
+        """
         while self.seen.banner_at is None:
             self._look()
-            if self.seen.address_used_at is not None and (connection := self.namespace.dial(SSH_PORT)) is not None:
+            if self.seen.dhcp_given_at is not None and (connection := self.namespace.dial(SSH_PORT)) is not None:
                 with connection:
                     self._await_banner(connection)
 
