@@ -38,9 +38,9 @@ class FilePart:
     bytes: int
     md5: str
 
-    def is_at(self, server: Part | None) -> bool:
-        """Whether the server has this very part. A part's ETag is its MD5; an ETag that is none is not believed."""
-        return server is not None and server.bytes == self.bytes and server.etag.strip('"').lower() == self.md5
+    def is_same(self, server: Part) -> bool:
+        """Whether the server's part is this very one. A part's ETag is its MD5; an ETag that is none is not believed."""
+        return server.bytes == self.bytes and server.etag.strip('"').lower() == self.md5
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,7 @@ class Uploader:
         """The unfinished upload that has most of this file, and what it has; uploads with nothing of it are aborted."""
         best: tuple[str, dict[int, Part]] | None = None
         for upload in self._storage.unfinished(bucket, key):
-            server = {part.number: part for part in self._storage.parts(bucket, key, upload)}
-            good = {part.number: server[part.number] for part in file.parts if part.is_at(server.get(part.number))}
+            good = _trusted(file, self._storage.parts(bucket, key, upload))
             if not good:
                 self._storage.abort(bucket, key, upload)
             elif best is None or len(good) > len(best[1]):
@@ -165,6 +164,22 @@ class Uploader:
             # A completion whose answer was lost is tried again by boto3, and then finds no such upload.
             if error.status != 404 or not self._is_stored(file, bucket, key):
                 raise
+
+
+def _trusted(file: FilePrint, parts: list[Part]) -> dict[int, Part]:
+    """The parts that are the file's own, by number.
+
+    A number that is listed more than once is the file's own only if each of them is: SeaweedFS lists a part that was sent twice with
+    both its contents, in any order.
+    """
+    listed: dict[int, list[Part]] = {}
+    for part in parts:
+        listed.setdefault(part.number, []).append(part)
+    return {
+        part.number: found[0]
+        for part in file.parts
+        if (found := listed.get(part.number)) and all(part.is_same(one) for one in found)
+    }
 
 
 class _PartBody:
