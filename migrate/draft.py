@@ -124,7 +124,10 @@ class Draft:
 
     def names(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a folder; () where there is none."""
-        return self._names(self._resolve(path))
+        try:
+            return self._names(self._resolve(path))
+        except GuestError:  # a circle of links
+            return ()
 
     def glob(self, pattern: str) -> tuple[str, ...]:
         """Return the sorted paths of files and links that match, each part of the pattern as in fnmatch(3)."""

@@ -24,6 +24,34 @@ Findings of the modules here (those of the network are in remediations.network):
     BOOT-004   warning  an initramfs is missing or cannot be read
     BOOT-005   error    an initramfs has no virtio and nothing is there to build another
     BOOT-006   warning  UEFI firmware will find no boot loader
+    NET-001    error    nothing that we know brings up a network card
+    NET-002    warning  a card had more than one address, routes or commands, which are given up
+    NET-003    warning  a bond or team is given up
+    NET-004    warning  a VLAN is given up
+    NET-005    warning  a bridge over a card, or something else built on one, is given up
+    NET-006    note     the VM had several network cards
+    NET-007    warning  a file in /etc names an address, card or MAC of the old network
+    NET-008    warning  nothing will write the name servers to resolv.conf
+    NET-010    warning  the network is set up by a program whose files we leave as they are
+    NET-011    warning  NetworkManager is told to leave cards alone
+    NET-012    warning  only cloud-init can set up the network: the new card's name would have to be known
+    NET-013    warning  a file of netplan cannot be read
+    SSH-001    note     the instance's user was added to AllowUsers or AllowGroups (warning: a rule still keeps it out)
+    SSH-002    warning  logins need more than a key
+    SSH-003    warning  keys were looked for where cloud-init does not write them
+    SSH-004    warning  a rule for some logins only may keep the instance's user out
+    SSH-005    warning  the SSH server listens to this machine only
+    SSH-006    note     the SSH server does not listen on port 22
+    SSH-007    warning  a host key lies elsewhere and is kept
+    SSH-008    warning  hosts.deny or /etc/nologin keeps people out
+    SSH-009    note     options on the SSH server's command line
+    SSH-010    note     keys of a service's account are kept
+    SSH-011    warning  not systemd: nothing would make new host keys, so the old ones are kept
+    FW-001     note     a firewall was switched off; these were its rules
+    FW-002     warning  it also forwarded or translated addresses for others
+    FW-003     note     fail2ban stays
+    FW-004     warning  something else loads firewall rules at boot
+    ID-001     note     kernels' boot entries keep the old machine-id in their names
     BOOT-007   warning  no kernel was found
 """
 
@@ -41,10 +69,13 @@ from remediations.cloud_init import (
     install_cloud_init,
     reset_cloud_init_state,
 )
+from remediations.firewall import disable_firewall
 from remediations.fstab import forget_missing_devices, mount_by_uuid
 from remediations.growth import let_the_root_grow
+from remediations.identity import empty_logs, forget_leases, reset_machine_id
 from remediations.mac_addresses import strip_macs
 from remediations.network import network_by_dhcp
+from remediations.ssh import allow_key_login, enable_sshd, forget_authorized_keys, make_host_keys_at_first_boot
 from remediations.vendors import leftover_removal, package_removal, vendor
 
 VENDORS = (vendor("vmware"),)
@@ -57,13 +88,25 @@ BUILTIN: tuple[Remediation, ...] = (
     reset_cloud_init_state,
     # The network before cloud-init is configured and installed: what is installed includes the DHCP client that it needs.
     network_by_dhcp,
+    # Only what is still there after the network has been set up anew has MACs to be stripped.
     strip_macs,
+    disable_firewall,
+    # The server's configuration before its package: a fresh one has nothing that must be changed.
+    allow_key_login,
+    forget_authorized_keys,
+    make_host_keys_at_first_boot,
+    enable_sshd,
+    # Before packages are installed: what is logged of that is no log of the source.
+    empty_logs,
     # Our own files come before packages: afterwards the folders for them would be there already, and what is done
     # would not be what the preview said. The package manager leaves files alone that no package owns.
     configure_cloud_init,
     install_cloud_init,
     # Units can be linked only when they are there.
     enable_cloud_init,
+    # After packages, whose scripts fill in a machine-id that is empty.
+    reset_machine_id,
+    forget_leases,
     # By UUID first: what is missing, and which line means the swap partition, is then told from UUIDs too.
     mount_by_uuid,
     forget_missing_devices,

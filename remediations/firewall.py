@@ -1,12 +1,4 @@
-"""The guest's own firewall, which Magalu Cloud wants switched off: its security groups do that work.
-
-Findings:
-
-    FW-001  a firewall was switched off; these were its rules
-    FW-002  it also forwarded or translated addresses for others
-    FW-003  fail2ban stays
-    FW-004  something else loads rules at boot
-"""
+"""The guest's own firewall, which Magalu Cloud wants switched off: its security groups do that work."""
 
 import re
 from collections.abc import Callable

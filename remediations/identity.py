@@ -1,9 +1,4 @@
-"""What makes a machine this one and no other: its machine-id, what it told DHCP servers, its logs.
-
-Findings:
-
-    ID-001  kernels' boot entries keep the old machine-id in their names
-"""
+"""What makes a machine this one and no other: its machine-id, what it told DHCP servers, its logs."""
 
 import re
 

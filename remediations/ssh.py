@@ -1,19 +1,4 @@
-"""The SSH server: the only way into an instance of Magalu Cloud, by the key that cloud-init brings.
-
-Findings:
-
-    SSH-001  somebody was added to AllowUsers or AllowGroups, or a rule still keeps the new user out
-    SSH-002  logins need more than a key
-    SSH-003  keys are looked for where cloud-init does not write them
-    SSH-004  a rule for some logins only may keep the new user out
-    SSH-005  the server listens to this machine only
-    SSH-006  the server does not listen on port 22
-    SSH-007  a host key lies elsewhere and is kept
-    SSH-008  hosts.deny or /etc/nologin keeps people out
-    SSH-009  options on the server's command line
-    SSH-010  keys of a service's account are kept
-    SSH-011  not systemd: nothing makes host keys at the first boot
-"""
+"""The SSH server: the only way into an instance of Magalu Cloud, by the key that cloud-init brings."""
 
 import ipaddress
 import posixpath

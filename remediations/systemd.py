@@ -15,6 +15,9 @@ OPERATORS = "/etc/systemd/system"
 FOLDERS = (OPERATORS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 """Where unit files are, the first one winning. /run is empty on a disk."""
 
+SCRIPTS = ("/etc", "/etc/rc.d", "/etc/init.d")
+"""Where the folders of links are by which scripts are started: on Debian, Red Hat's systems, SUSE."""
+
 RELATIONS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
 
 
@@ -156,7 +159,7 @@ def _script_links(draft: Draft, unit: str) -> tuple[str, ...]:
     """The links that start a service's script: systemd starts those too, where the service has no unit. Source: systemd-sysv-generator(8)."""
     if not unit.endswith(".service") or unit_file(draft, unit) or masked(draft, unit):
         return ()
-    links = (*draft.glob("/etc/rc[2-5].d/S[0-9][0-9]*"), *draft.glob("/etc/*/rc[2-5].d/S[0-9][0-9]*"))
+    links = tuple(path for folder in SCRIPTS for path in draft.glob(f"{folder}/rc[2-5].d/S[0-9][0-9]*"))
     return tuple(path for path in links if PurePosixPath(path).name[3:] == unit.removesuffix(".service"))
 
 
@@ -211,10 +214,7 @@ def _expanded(text: str, unit: str) -> str:
 
 
 def runs(draft: Draft) -> bool:
-    """Whether systemd starts this guest."""
-    programs = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
-    return (
-        any(draft.exists(path) for path in programs)
-        or bool(draft.names("/usr/lib/systemd/system"))
-        or bool(draft.names("/lib/systemd/system"))
-    )
+    """Whether systemd starts this guest: its program is there, or at least nothing of another init."""
+    if any(draft.exists(path) for path in ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")):
+        return True
+    return not any(draft.exists(path) for path in ("/sbin/openrc", "/sbin/initctl", "/etc/inittab"))
