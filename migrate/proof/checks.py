@@ -1,11 +1,8 @@
 """The claims of the proof, each checked on what was seen of the boot."""
 
-import fnmatch
-import re
-from collections.abc import Iterator
-
 from migrate.proof import symptoms
-from migrate.proof.facts import CloudInit, Device, Facts
+from migrate.proof.excuses import excuse
+from migrate.proof.facts import Device, Facts
 from migrate.proof.observed import Observed, Wanted
 from migrate.proof.proof import Claim
 from migrate.text import shown, size
@@ -16,43 +13,6 @@ GROWN = 0.9
 """The share of its own device that statvfs(3) shows of a file system: ext4's inode tables and journal take 2 to 8 percent."""
 UNUSED_MOST = 64 << 20
 """What growpart may leave unused at the end of a disk: alignment, GPT's second table and an old tool's last cylinder."""
-
-# Units that fail in the proof and not in the cloud: what they want is not in this sandbox, on purpose.
-BY_DESIGN = {
-    "apt-daily*.service": "there are no package repositories here",
-    "dnf-makecache.service": "there are no package repositories here",
-    "fwupd-refresh.service": "there is no Internet here",
-    "motd-news.service": "there is no Internet here",
-    "pollinate.service": "there is no Internet here",
-    "snapd.seeded.service": "there is no Internet here",
-    "ua-auto-attach.service": "there is no Internet here",
-    "ubuntu-advantage.service": "there is no Internet here",
-    "chrony-wait.service": "there is no time server here",
-    "systemd-time-wait-sync.service": "there is no time server here",
-    "ntpdate.service": "there is no time server here",
-    "kdump*.service": "this machine's memory is too small for a crash kernel",
-    "mcelog.service": "it refuses emulated processors",
-}
-# cloud-init's modules whose error costs the guest nothing here, or shows in a claim of its own. A stage's unit fails with its modules.
-MODULES = {
-    "locale": "the locale that cloud-init wants is not generated in this guest",
-    "keyboard": "the guest keeps its own keyboard layout",
-    "ntp": "there is no time server here",
-    "ubuntu-advantage": "there is no Internet here",
-    "ubuntu_advantage": "there is no Internet here",
-    "ubuntu-pro": "there is no Internet here",
-    "snap": "there is no Internet here",
-    "landscape": "there is no Internet here",
-    "phone-home": "there is no Internet here",
-    "apt-configure": "there are no package repositories here",
-    "package-update-upgrade-install": "there are no package repositories here",
-    "growpart": 'the claim "root-grew" shows it',
-    "resizefs": 'the claim "root-grew" shows it',
-    "ssh": 'the claims "host-keys" and "login" show it',
-    "users-groups": 'the claim "login" shows it',
-}
-MODULE_ERROR = re.compile(r"^\('(?P<module>[\w-]+)', ")
-CLOUD_INIT_UNITS = ("cloud-init-local.service", "cloud-init*.service", "cloud-config.service", "cloud-final.service")
 
 NOBODY_INSIDE = "not seen: nobody could log in"
 
@@ -214,7 +174,7 @@ def _chain(device: Device, name: str) -> tuple[Device, ...]:
 
 
 def _units(seen: Observed) -> Claim:
-    text = "no unit failed that did not fail by design"
+    text = "every unit came up, or fails by design"
     if seen.facts is None:
         return Claim("units", text, False, None, NOBODY_INSIDE)
     if not seen.facts.system_state:
@@ -227,57 +187,11 @@ def _units(seen: Observed) -> Claim:
     return Claim("units", text, True, seen.facts_at, "; ".join([f"system is {shown(seen.facts.system_state)}", *notes]))
 
 
-def excuse(unit: str, cloud_init: CloudInit) -> str | None:
-    """Return why a unit may fail in a proof, None where it may not."""
-    if any(fnmatch.fnmatchcase(unit, pattern) for pattern in CLOUD_INIT_UNITS):
-        modules = [found["module"] if (found := MODULE_ERROR.match(error)) else "" for error in cloud_init.errors]
-        known = [MODULES.get(module) for module in modules]
-        return known[0] if cloud_init.done and known and all(known) else None
-    return next((why for pattern, why in BY_DESIGN.items() if fnmatch.fnmatchcase(unit, pattern)), None)
-
-
 def _devices(seen: Observed) -> Claim:
-    text = "nothing waited for a device that is not there"
+    text = "it waits for no device that is not there"
     if seen.facts is None:
         return Claim("devices", text, False, None, NOBODY_INSIDE)
     lost = [*seen.facts.waited_for, *(f"still waiting: {job}" for job in seen.facts.jobs)]
     if lost:
         return Claim("devices", text, False, seen.facts_at, "; ".join(shown(line)[:200] for line in lost[:6]))
     return Claim("devices", text, True, seen.facts_at, "no job is left")
-
-
-def reasons(seen: Observed, checked: tuple[Claim, ...]) -> tuple[str, ...]:
-    """Return in words why the proof does not hold, the cause before its consequences; () where it holds."""
-    if all(claim.held for claim in checked if claim.needed):
-        return ()
-    return tuple(dict.fromkeys(_reasons(seen, checked)))
-
-
-def _reasons(seen: Observed, checked: tuple[Claim, ...]) -> Iterator[str]:
-    if seen.facts is not None:
-        yield from (f"not so: {claim.text}. {claim.evidence}" for claim in checked if claim.needed and not claim.held)
-        return
-    yield from symptoms.found(seen.printed)
-    if seen.ended:
-        yield seen.ended
-    if seen.dead:
-        return
-    if seen.firmware_at is None:
-        yield "there was no output at all, not even from the firmware."
-    elif not next(claim.held for claim in checked if claim.name == "kernel"):
-        last = next((line.strip() for line in reversed(seen.printed.splitlines()) if line.strip()), "(none)")
-        yield f"the kernel said nothing on the serial console; the last words were: {shown(last)[:200]}"
-    if seen.banner_at is not None:
-        yield from (f"{claim.text}: {claim.evidence}" for claim in checked if claim.name == "login")
-        if not seen.requests:
-            yield "it never asked the metadata service, so no key was given to anybody: cloud-init is missing, disabled or pinned to another cloud."
-    elif seen.dhcp_given_at is not None and seen.address_used_at is not None:
-        yield f"it has the address {seen.address}, and nothing answers on port 22: sshd is missing, disabled, or behind a firewall."
-    elif seen.dhcp_asked_at is not None:
-        yield "it asked for an address and did not take the one that was offered."
-    elif seen.spoke_as:
-        yield f"it never asked for an address; it uses {', '.join(seen.spoke_as)}, which is fixed in its own network configuration."
-    elif seen.packets:
-        yield "it never asked for an address, though its network card works: no interface is configured for DHCP on this card."
-    else:
-        yield "its network card stayed silent: no driver for virtio-net, or no interface is configured on this card."

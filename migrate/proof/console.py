@@ -16,6 +16,8 @@ HEAD, TAIL = 40 << 10, 120 << 10
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]?")
 CURSOR_MOVE = re.compile(r"\x1b\[\d+;0?1H")
 """Firmware begins a line by moving the cursor to its first column."""
+CUT_ESCAPE = re.compile(r"…\[[\d;]*m")
+"""systemd shortens names with their colours in them, and cuts the first byte of the escape off."""
 BLANK_LINES = re.compile(r"\n{3,}")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
@@ -23,7 +25,8 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 def plain(content: bytes) -> str:
     """Return foreign bytes as text with lines and tabs, without anything that acts on a terminal."""
     text = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    return BLANK_LINES.sub("\n\n", CONTROLS.sub("", ESCAPES.sub("", CURSOR_MOVE.sub("\n", text))))
+    text = CONTROLS.sub("", ESCAPES.sub("", CURSOR_MOVE.sub("\n", text)))
+    return BLANK_LINES.sub("\n\n", CUT_ESCAPE.sub("…", text))
 
 
 @dataclass(slots=True)

@@ -45,6 +45,8 @@ class Observed:
     """Users for whom the key was taken and no shell ran."""
     facts: Facts | None = None
     facts_at: float | None = None
+    prompt_at: float | None = None
+    """The login prompt of the present start, on the serial console or the screen."""
     cloud_init_said_done: bool = False
     resets: int = 0
     ended: str = ""

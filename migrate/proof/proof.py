@@ -47,7 +47,7 @@ class Proof:
     def summary(self) -> str:
         """A line for people: what holds, or the first reason why not."""
         if not self.held:
-            return "it does not hold: " + (self.reasons[0] if self.reasons else "no reason was found")
+            return self.reasons[0] if self.reasons else "no reason was found"
         login = self.claim("login")
         return f"login as {self.user} after {login.seconds:.0f} s, cloud-init done, {self.claim('root-grew').evidence}"
 

@@ -100,11 +100,13 @@ SYMPTOMS = (
     ),
     # systemd, src/core/job.c, src/core/unit.c, src/core/emergency-mode, units/emergency.service.in; sulogin(8)
     _symptom(
-        r"Timed out waiting for device (?:\S+ - )?(?P<device>\S.{0,120}?)\.?$", "systemd waited in vain for the device {device}."
+        r"Timed out waiting for device (?:\S+ - )?(?P<device>\S.{0,120}?)\.?$",
+        "systemd waited in vain for the device {device}.",
     ),
     _symptom(r"\[FAILED\] Failed to (?P<what>(?:mount|start) .{1,100}?)\.?$", "failed to {what}."),
     _symptom(
-        r"\[DEPEND\] Dependency failed for (?:\S+ - )?(?P<what>.{1,100}?)\.?$", "given up, because something else failed: {what}."
+        r"\[DEPEND\] Dependency failed for (?:\S+ - )?(?P<what>.{1,100}?)\.?$",
+        "given up, because something else failed: {what}.",
     ),
     _symptom(r"You are in (?P<mode>emergency|rescue) mode", "systemd stopped in {mode} mode.", dead=True),
     _symptom(
