@@ -411,3 +411,65 @@ def test_nmcli_reads_the_profile() -> None:
     read = subprocess.run(command, input=keyfiles.DHCP, capture_output=True, text=True, check=True)
     kept = [line for line in keyfiles.DHCP.splitlines() if line and not line.startswith("#")]
     assert [line for line in read.stdout.splitlines() if line in kept] == kept
+
+
+ROOM = """
+set -e
+mkdir -p /run/netns /run/network
+mount -t tmpfs none /run/netns; mount -t tmpfs none /run/network; mount -t tmpfs none /var/lib/dhcp
+cp /etc/resolv.conf "$1/resolv.conf"; mount --bind "$1/resolv.conf" /etc/resolv.conf
+ip link set lo up
+ip netns add server
+ip link add "$2" type veth peer name server0 netns server
+ip netns exec server ip address add 10.9.0.1/24 dev server0
+ip netns exec server ip link set server0 up
+ip netns exec server dnsmasq --keep-in-foreground --port=0 --interface=server0 --bind-interfaces --user=root \\
+    --dhcp-range=10.9.0.50,10.9.0.90,1h --leasefile-ro --dhcp-option=6,10.9.0.2 --log-facility="$1/dnsmasq.log" &
+server=$!
+sleep 1
+ifup --interfaces="$1/etc/network/interfaces" --all 2>"$1/ifup.log"
+ifquery --interfaces="$1/etc/network/interfaces" --state "$2"
+ip -4 -oneline address show dev "$2" | awk '{print $4}'
+pgrep --count --exact dhclient
+grep nameserver /etc/resolv.conf
+ifdown --interfaces="$1/etc/network/interfaces" --all 2>/dev/null
+kill $server
+"""
+"""A network of its own with a DHCP server in it, where a card of a new name appears. What is printed is what became of the card."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("card", "cloud_init", "state"),
+    [
+        ("ens3", "", "ens3=magalu"),
+        ("eth0", "", "eth0=magalu"),
+        ("enp1s0", "auto enp1s0\niface enp1s0 inet dhcp\n", "enp1s0=enp1s0"),
+        ("ens3", "allow-hotplug ens3\niface ens3 inet dhcp\n", "ens3=magalu"),
+    ],
+)  # fmt: skip
+def test_ifupdown_brings_a_new_card_up_exactly_once(
+    run: Run, tmp_path: Path, card: str, cloud_init: str, state: str
+) -> None:
+    folder = write(applied(run, guest("debian12-ifupdown-static"), network_by_dhcp), tmp_path, "/etc/network")
+    if cloud_init:
+        (folder / "etc/network/interfaces.d/50-cloud-init").write_text(cloud_init)
+    room = [
+        "unshare",
+        "--mount",
+        "--net",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "bash",
+        "-c",
+        ROOM,
+        "room",
+        str(folder),
+        card,
+    ]
+    said = subprocess.run(room, capture_output=True, text=True, check=True, timeout=60)
+    shown, address, clients, server = said.stdout.split("\n")[:4]
+    assert shown == state
+    assert address.startswith("10.9.0.")
+    assert (clients, server) == ("1", "nameserver 10.9.0.2")
