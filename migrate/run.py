@@ -136,15 +136,17 @@ class Run:
         the user stops the run; the program and its children are ended then. `on_wait` is called some ten times a second.
         """
         words = [str(word) for word in argv]
-        with self._child(words, limits, env, cwd, stdin is not None, subprocess.PIPE, subprocess.PIPE) as child:
+        with (
+            _readable(stdin) as given,
+            self._child(words, limits, env, cwd, given, subprocess.PIPE, subprocess.PIPE) as child,
+        ):
             deadline = None if timeout is None else time.monotonic() + timeout
-            pending = stdin
             while True:
                 try:
-                    stdout, stderr = child.communicate(pending, timeout=POLL_S)
+                    stdout, stderr = child.communicate(timeout=POLL_S)
                     break
                 except subprocess.TimeoutExpired:
-                    pending = None
+                    pass
                 self.check()
                 if on_wait is not None:
                     on_wait()
@@ -178,7 +180,9 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             path.open("ab") as output,
-            self._child(words, limits, env, cwd, False, output.fileno(), output.fileno(), pass_fds) as child,
+            self._child(
+                words, limits, env, cwd, subprocess.DEVNULL, output.fileno(), output.fileno(), pass_fds
+            ) as child,
         ):
             deadline = time.monotonic() + timeout
             while not ready():
@@ -197,7 +201,7 @@ class Run:
         limits: Limits,
         env: Mapping[str, str] | None,
         cwd: Path | None,
-        has_stdin: bool,
+        stdin: int,
         stdout: int,
         stderr: int,
         pass_fds: Sequence[int] = (),
@@ -208,7 +212,7 @@ class Run:
         try:
             child = subprocess.Popen(
                 argv,
-                stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
                 env=None if env is None else dict(env),
@@ -233,6 +237,19 @@ class Stage:
     name: str
     summary: str = ""
     seconds: float = 0.0
+
+
+@contextmanager
+def _readable(content: bytes | None) -> Iterator[int]:
+    """Yield a descriptor that a child reads the content from: memory, not a pipe, because `Popen.communicate` stops writing once it timed out."""
+    if content is None:
+        yield subprocess.DEVNULL
+        return
+    descriptor = os.memfd_create("stdin")
+    with os.fdopen(descriptor, "wb+") as file:
+        file.write(content)
+        file.seek(0)
+        yield descriptor
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

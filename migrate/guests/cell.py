@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from migrate.errors import MigrateError, ToolFailed
+from migrate.errors import ToolFailed
 from migrate.guests import userns
 from migrate.guests.sandbox import HOST_PROGRAMS, PLAIN_ENVIRONMENT
 from migrate.run import NO_LIMITS, Limits, Output, Run
@@ -32,6 +32,10 @@ MOST_BYTES = 4 << 30
 """What the cell's writable memory holds at most; packages and a rebuilt initramfs took 130 MB."""
 
 READING = Limits(address_space=2 << 30, cpu_seconds=600)
+
+
+class Unsuitable(Exception):
+    """The overlay room is not for this host, or not for this guest; the text says why. No error: the appliance is taken then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,9 @@ class Cell:
 
 @contextmanager
 def open_cell(run: Run, *, most_bytes: int = MOST_BYTES) -> Iterator[Cell]:
-    """Open a cell; leaving ends everything in it. Raise MigrateError, with the reason, where this host does not allow it."""
+    """Open a cell; leaving ends everything in it. Raise Unsuitable where this host does not allow it."""
     if os.geteuid() != 0:
-        raise MigrateError("the overlay room needs root on this host: an ordinary user cannot map the guest's users")
+        raise Unsuitable("an ordinary user cannot map the guest's users on this host; run as root")
     told, tell = os.pipe()
     try:
         os.set_blocking(told, False)
@@ -124,7 +128,7 @@ def open_cell(run: Run, *, most_bytes: int = MOST_BYTES) -> Iterator[Cell]:
                 yield cell
         except ToolFailed as error:
             if error.program == sys.executable:
-                raise MigrateError(f"this host does not allow the overlay room: {error}") from error
+                raise Unsuitable(f"this host does not allow its namespaces: {error}") from error
             raise
     finally:
         os.close(told)
@@ -165,4 +169,4 @@ def _wait_until_furnished(cell: Cell) -> None:
             if Path(f"/proc/{cell.pid}/root{ROOM}").is_dir() and not Path(f"/proc/{cell.pid}/root/oldroot").exists():
                 return
         time.sleep(0.005)
-    raise MigrateError("the overlay room's namespaces did not come up within 10 s")
+    raise Unsuitable("its namespaces did not come up within 10 s")

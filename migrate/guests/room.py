@@ -28,7 +28,7 @@ from migrate.guest import (
 )
 from migrate.guests import programs
 from migrate.guests.agent import AgentFiles, open_agent
-from migrate.guests.cell import READING, ROOM, Cell, open_cell
+from migrate.guests.cell import READING, ROOM, Cell, Unsuitable, open_cell
 from migrate.guests.disks import (
     EXT,
     LOCKED,
@@ -63,10 +63,6 @@ MOST_PROCESSES = 2000
 MOST_FILE_BYTES = 4 << 30
 SECONDS = 1800
 WORKING = Limits(address_space=8 << 30, cpu_seconds=SECONDS)
-
-
-class Unsuitable(Exception):
-    """This guest cannot be read by the overlay room; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)

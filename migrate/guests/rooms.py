@@ -1,0 +1,142 @@
+"""Which room a guest is looked at and repaired in, and the opening of it.
+
+    rooms = Rooms(kvm=False)
+    with rooms.look(run, uri, None) as guest:                    # a preview: only read
+        …
+    with rooms.repair(run, uri, overlay, None) as repair:        # `overlay` is a qcow2 over that same NBD endpoint
+        remediate(run, repair.guest, …)
+        repair.finish()                                          # now everything is on the overlay, and it is trimmed
+
+The rule: where KVM works, the appliance. Without it the overlay room, which needs no emulated processor to look, and one only to carry what it
+did; where the guest is not on plain ext2/3/4 partitions, or the host forbids the room, the appliance all the same, and a Note says why.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from migrate.errors import GuestError, ToolFailed
+from migrate.guest import Guest
+from migrate.guests.appliance import Appliance
+from migrate.guests.appliance_guest import ApplianceGuest
+from migrate.guests.carry import carry
+from migrate.guests.cell import ROOM, Unsuitable, open_cell
+from migrate.guests.room import RoomGuest, open_room
+from migrate.run import Note, Run
+from migrate.source import Firmware
+
+
+class Choice(Enum):
+    AUTO = "auto"
+    APPLIANCE = "appliance"
+    OVERLAY = "overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """An open guest that takes changes. `finish` puts them on the overlay, trims, and closes; the guest is not used after it."""
+
+    guest: Guest
+    finish: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Opens guests. `kvm` says whether hardware virtualisation really works here; `choice` is what the user wants."""
+
+    kvm: bool
+    choice: Choice = Choice.AUTO
+
+    @contextmanager
+    def look(self, run: Run, uri: str, firmware: Firmware | None) -> Iterator[Guest]:
+        """Open the guest on a disk that NBD serves. What is stored in it is forgotten at the end."""
+        with ExitStack() as stack:
+            guest: Guest | None = self._room(run, stack, uri, firmware)
+            if guest is None:
+                overlay = stack.enter_context(_scratch_overlay(run, uri))
+                appliance = stack.enter_context(_started(run, overlay, kvm=self.kvm))
+                guest = _launched(run, appliance, firmware)
+            yield guest
+
+    @contextmanager
+    def repair(self, run: Run, uri: str, overlay: Path, firmware: Firmware | None) -> Iterator[Repair]:
+        """Open the guest on a disk whose changes belong on `overlay`, a qcow2 over `uri`.
+
+        Without `finish` nothing useful is on the overlay, and it is to be thrown away. Raise GuestError where there is no guest.
+        """
+        with ExitStack() as stack:
+            # It takes 14 s to come up without KVM, and the room has work of its own until then.
+            appliance = stack.enter_context(_started(run, overlay, kvm=self.kvm))
+            room = self._room(run, stack, uri, firmware)
+            if room is None:
+                guest = _launched(run, appliance, firmware)
+                yield Repair(guest, lambda: _finish(guest, appliance))
+            else:
+                yield Repair(room, lambda: _carried(run, room, appliance, firmware))
+
+    def _room(self, run: Run, stack: ExitStack, uri: str, firmware: Firmware | None) -> RoomGuest | None:
+        """Open the overlay room, or say why the appliance is taken."""
+        if self.choice is Choice.APPLIANCE or (self.choice is Choice.AUTO and self.kvm):
+            return None
+        try:
+            return stack.enter_context(open_room(run, uri, firmware))
+        except Unsuitable as reason:
+            if self.choice is Choice.OVERLAY:
+                raise GuestError(
+                    f"the overlay room cannot be used: {reason}", hint="Leave --room out: the appliance is taken."
+                ) from reason
+            run.tell(Note(f"The appliance is used instead of the overlay room: {reason}."))
+        return None
+
+
+@contextmanager
+def _started(run: Run, overlay: Path, *, kvm: bool) -> Iterator[Appliance]:
+    appliance = Appliance(run, [overlay], kvm=kvm)
+    try:
+        appliance.start()
+        yield appliance
+    finally:
+        appliance.end()
+
+
+def _launched(run: Run, appliance: Appliance, firmware: Firmware | None) -> ApplianceGuest:
+    appliance.wait()
+    return ApplianceGuest(run, appliance, firmware)
+
+
+def _finish(guest: ApplianceGuest, appliance: Appliance) -> None:
+    guest.trim()
+    appliance.close()
+
+
+def _carried(run: Run, room: RoomGuest, appliance: Appliance, firmware: Firmware | None) -> None:
+    guest = _launched(run, appliance, firmware)
+    carry(room, guest, appliance.call)
+    _finish(guest, appliance)
+
+
+@contextmanager
+def _scratch_overlay(run: Run, uri: str) -> Iterator[Path]:
+    """What a look in the appliance writes (a replayed journal) goes where nobody keeps it."""
+    with tempfile.TemporaryDirectory(prefix="look-", dir=run.work) as folder:
+        overlay = Path(folder) / "overlay.qcow2"
+        run.tool(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", uri, overlay])
+        yield overlay
+
+
+def trouble(run: Run) -> str | None:
+    """Say in words why the overlay room does not work on this host; None where it does. Takes 0.1 s."""
+    try:
+        with open_cell(run) as cell:
+            for name in ("lower", "upper", "work", "merged"):
+                cell.tool(["mkdir", f"{ROOM}/{name}"])
+            options = f"lowerdir={ROOM}/lower,upperdir={ROOM}/upper,workdir={ROOM}/work,userxattr"
+            cell.tool(["mount", "-t", "overlay", "overlay", "-o", options, f"{ROOM}/merged"])
+    except Unsuitable as reason:
+        return str(reason)
+    except ToolFailed as error:
+        return f"overlayfs cannot be mounted: {error.message}"
+    return None
