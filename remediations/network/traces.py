@@ -17,15 +17,36 @@ _COPIES = re.compile(r".*(~|\.(bak|orig|old|save|swp|dpkg-\w+|ucf-\w+|rpm(new|sa
 _LINKS = re.compile(r"/etc/systemd/network/[^/]*\.link$")
 """The remediation strip-macs takes care of these, and of udev's rules."""
 
-_SKIPPED = (
-    "/etc/udev/rules.d",
-    "/etc/ssl/certs",
-    "/etc/pki/ca-trust/extracted",
-    "/etc/alternatives",
-    "/etc/selinux",
-    "/etc/lvm/archive",
-    "/etc/lvm/backup",
+_SKIPPED = frozenset(
+    f"/etc/{name}"
+    for name in (
+        *(
+            "X11",
+            "alternatives",
+            "apparmor.d",
+            "bash_completion.d",
+            "dbus-1",
+            "fonts",
+            "grub.d",
+            "initramfs-tools",
+            "lvm",
+        ),
+        *(
+            "pam.d",
+            "pki/ca-trust/extracted",
+            "polkit-1",
+            "selinux",
+            "skel",
+            "ssl/certs",
+            "terminfo",
+            "udev",
+            "vim",
+            "xdg",
+        ),
+    )
 )
+"""Folders where nobody names an address. Each file that need not be read saves some milliseconds in the appliance."""
+
 _COMMON = frozenset({"eth0"})
 """Names that the new card may well get again."""
 
