@@ -40,7 +40,7 @@ LEASES = {
 """By reason. Leases that a server on this guest gave to others (dhcpd.leases, dnsmasq.leases) are an application's and stay."""
 
 SYSTEM_LOGS = (
-    *("auth.log", "boot", "boot.log", "bootstrap.log", "cron", "cron.log", "daemon.log", "debug", "dmesg", "faillog"),
+    *("auth.log", "boot", "boot.log", "bootstrap.log", "cron", "cron.log", "daemon.log", "debug", "dmesg"),
     *(
         "kern.log",
         "lpr.log",
@@ -59,7 +59,7 @@ SYSTEM_LOGS = (
 
 The logger makes them anew when it starts.
 """
-LOGINS = ("wtmp", "btmp", "lastlog", "tallylog")
+LOGINS = ("wtmp", "btmp", "lastlog", "faillog", "tallylog")
 
 _ROTATED = r"(?:[.-]\d+|-\d{8}(?:-\d+)?)?(?:\.old)?(?:\.(?:gz|bz2|xz|zst|lz4))?"
 _NAMES = re.compile(rf"(?:{'|'.join(map(re.escape, (*SYSTEM_LOGS, *LOGINS)))}){_ROTATED}")

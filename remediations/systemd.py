@@ -19,6 +19,7 @@ SCRIPTS = ("/etc", "/etc/rc.d", "/etc/init.d")
 """Where the folders of links are by which scripts are started: on Debian, Red Hat's systems, SUSE."""
 
 RELATIONS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
+_SUFFIXES = tuple(f".{kind}" for kind in RELATIONS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,16 @@ def masked(draft: Draft, unit: str) -> bool:
 
 def enabled(draft: Draft, unit: str) -> bool:
     """Whether something starts the unit at boot: a link in a .wants or .requires folder of the operator's or of the vendor's."""
-    if masked(draft, unit):
+    if unit_file(draft, unit) is None:
         return False
-    names = {unit, unit_name(draft, unit)}
-    return any(PurePosixPath(path).name in names for folder in FOLDERS for path in draft.glob(f"{folder}/*.*/*"))
+    names = dict.fromkeys((unit, unit_name(draft, unit)))
+    links = (f"{folder}/{name}" for above in FOLDERS for folder in _relations(draft, above) for name in names)
+    return any(draft.kind(path) is not Kind.MISSING for path in links)
+
+
+def _relations(draft: Draft, folder: str) -> tuple[str, ...]:
+    """Return the folders of links below a folder of units."""
+    return tuple(f"{folder}/{name}" for name in draft.names(folder) if name.endswith(_SUFFIXES))
 
 
 def starts(draft: Draft, unit: str) -> bool:
@@ -131,9 +138,10 @@ def disable(draft: Draft, unit: str, *, why: str) -> None:
     """
     names = set(_with_also(draft, unit_name(draft, unit))) | {unit}
     templates = {_template(name) for name in names}
-    for path in (*draft.glob(f"{OPERATORS}/*"), *draft.glob(f"{OPERATORS}/*.*/*")):
-        entry = draft.load(path)
-        if not isinstance(entry, Link) or _is_mask(draft, path):
+    folders = (OPERATORS, *_relations(draft, OPERATORS))
+    for path in (f"{folder}/{name}" for folder in folders for name in draft.names(folder)):
+        entry = draft.load(path) if draft.kind(path) is Kind.LINK else None
+        if not isinstance(entry, Link) or entry.target == "/dev/null":
             continue
         target = PurePosixPath(entry.target).name
         if target in names | templates and (target in names or PurePosixPath(path).name in names):
