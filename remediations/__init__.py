@@ -1,6 +1,6 @@
 """What is done to a guest so that it can live on Magalu Cloud: every remediation, in the order in which they are applied.
 
-Findings of the modules here (those of the network are in remediations.network):
+Findings that they tell:
 
     VMW-001    note     a metapackage goes with VMware's packages; autoremove would now take what it named
     VMW-002    warning  a package goes with VMware's packages, or one of theirs cannot go
@@ -18,12 +18,14 @@ Findings of the modules here (those of the network are in remediations.network):
     DISK-007   warning  no swap file, or a smaller one, fits in place of the swap partition
     DISK-008   error    a part of the system is on another disk than the boot disk
     DISK-008   warning  a part of the system is on none of the disks
+    DISK-009   warning  LVM's settings choose disks by their names
     BOOT-001   note     a kernel that does not start by default has no virtio
     BOOT-002   error    the default kernel has no virtio
     BOOT-003   warning  it is not known whether a kernel has virtio
     BOOT-004   warning  an initramfs is missing or cannot be read
     BOOT-005   error    an initramfs has no virtio and nothing is there to build another
     BOOT-006   warning  UEFI firmware will find no boot loader
+    BOOT-007   warning  no kernel was found
     NET-001    error    nothing that we know brings up a network card
     NET-002    warning  a card had more than one address, routes or commands, which are given up
     NET-003    warning  a bond or team is given up
@@ -52,7 +54,6 @@ Findings of the modules here (those of the network are in remediations.network):
     FW-003     note     fail2ban stays
     FW-004     warning  something else loads firewall rules at boot
     ID-001     note     kernels' boot entries keep the old machine-id in their names
-    BOOT-007   warning  no kernel was found
 """
 
 from migrate.remediation import Remediation
@@ -73,6 +74,7 @@ from remediations.firewall import disable_firewall
 from remediations.fstab import forget_missing_devices, mount_by_uuid
 from remediations.growth import let_the_root_grow
 from remediations.identity import empty_logs, forget_leases, reset_machine_id
+from remediations.lvm import forget_lvm_devices, grow_root_volume
 from remediations.mac_addresses import strip_macs
 from remediations.network import network_by_dhcp
 from remediations.ssh import allow_key_login, enable_sshd, forget_authorized_keys, make_host_keys_at_first_boot
@@ -111,6 +113,8 @@ BUILTIN: tuple[Remediation, ...] = (
     mount_by_uuid,
     forget_missing_devices,
     let_the_root_grow,
+    grow_root_volume,
+    forget_lvm_devices,
     drop_vendor_kernel_arguments,
     serial_console,
     uefi_fallback_path,

@@ -55,6 +55,7 @@ REASONS = {
     "apt": "The package sources are the machine's own.",
     "growpart": "The root fills its new disk.",
     "resize_rootfs": "The root fills its new disk.",
+    "grub_dpkg": "GRUB's package learns which disk to install itself on: the old one's name is gone.",
     "users": "The instance's key goes to the default user.",
 }
 
@@ -139,7 +140,7 @@ def configure_cloud_init(draft: Draft, settings: Settings) -> None:
     said["locale"] = "false"  # text, for the schema of old versions; cc_locale takes both
     if draft.os.family == "debian":
         said["apt"] = {"preserve_sources_list": True}
-    said |= _growth(config) | _users(draft, config)
+    said |= _disk(config) | _users(draft, config)
     draft.write(
         OURS,
         drop_in(said),
@@ -301,13 +302,15 @@ def _keeps_its_name(draft: Draft) -> bool:
     return bool(name) and PROVIDERS_NAME.fullmatch(name.split(".")[0]) is None
 
 
-def _growth(config: cloud_config.CloudConfig) -> dict[str, Any]:
+def _disk(config: cloud_config.CloudConfig) -> dict[str, Any]:
     said: dict[str, Any] = {}
     mode, devices = config.value("growpart", "mode"), config.value("growpart", "devices")
     if mode in ("off", "false", False) or (isinstance(devices, list) and "/" not in devices):
         said["growpart"] = {"mode": "auto", "devices": ["/"]}
     if config.value("resize_rootfs") in (False, "false", "off", "no"):
         said["resize_rootfs"] = True
+    if config.value("grub_dpkg", "enabled") in (False, "false"):  # as Ubuntu's installer writes it
+        said["grub_dpkg"] = {"enabled": True}
     return said
 
 

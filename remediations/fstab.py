@@ -75,6 +75,7 @@ def mount_by_uuid(draft: Draft, settings: Settings) -> None:
         lambda words: tuple(_argument_by_uuid(layout, word) for word in words),
         why="makes the kernel look for a disk by the name that the old controller gave it",
     )
+    _tell_unknown_roots(draft, layout)
     before = draft.read(RESUME)
     draft.edit(RESUME, lambda text: _resume_by_uuid(layout, text), why=why)
     if draft.read(RESUME) != before:
@@ -178,6 +179,18 @@ def _argument_by_uuid(layout: Layout, word: str) -> str:
     fs = filesystem(layout, value)
     name = stable(fs) if fs is not None else None
     return word if name is None else f"{key}={name}"
+
+
+def _tell_unknown_roots(draft: Draft, layout: Layout) -> None:
+    for path, words in kernel_arguments.command_lines(draft):
+        for word in words:
+            name = word.removeprefix("root=")
+            if word.startswith("root=") and numbered(name) is not None and filesystem(layout, name) is None:
+                draft.find(
+                    "DISK-001",
+                    f"{path} starts a kernel with {word}, and no file system here is called so.",
+                    remedy="Name the root by its UUID in the source VM.",
+                )
 
 
 def _resume_by_uuid(layout: Layout, text: str) -> str:

@@ -5,7 +5,7 @@ from migrate.effects import Severity
 from migrate.guest import DropPartition, Filesystem, Layout, MakeSwapFile, Rebuild
 from migrate.remediation import Settings, remediation
 from migrate.text import size
-from remediations import kernel_arguments
+from remediations import kernel_arguments, lvm
 from remediations.device_names import filesystem, names_volume
 from remediations.fstab import FSTAB, RESUME, WHO
 from remediations.mount_table import Row, rewritten, rows
@@ -34,8 +34,8 @@ SPARE = 512 * MIB
 def let_the_root_grow(draft: Draft, settings: Settings) -> None:
     """cloud-init grows a partition only up to the next one, so a swap partition behind the root becomes a swap file of the same size.
 
-    The swap file takes the partition's place in fstab, and nothing resumes from it. What cannot be mended here (a root on a logical volume,
-    another partition behind it, a logical partition) is told with the commands that help.
+    The swap file takes the partition's place in fstab, and nothing resumes from it. What cannot be mended here (another partition behind
+    the root, a logical partition, an encrypted volume) is told with what helps. A root on LVM is left to grow-root-volume.
     """
     layout = draft.layout
     root = layout.root_filesystem
@@ -44,6 +44,8 @@ def let_the_root_grow(draft: Draft, settings: Settings) -> None:
         for fs in layout.filesystems
         if fs.disk == root.disk is not None and (fs.start or 0) > (root.start or 0) and fs.partition is not None
     )
+    if lvm.grows(draft):
+        return
     obstacle = _obstacle(layout, root, behind)
     if obstacle is not None:
         code, text, remedy = obstacle
@@ -57,8 +59,8 @@ def _obstacle(layout: Layout, root: Filesystem, behind: tuple[Filesystem, ...]) 
     if root.disk is None:
         return (
             "DISK-005",
-            f"The root is on {root.device}, a volume, which cloud-init does not grow: it keeps its {size(root.size)}.",
-            f"On the new machine: {_volume_commands(layout, root)}",
+            f"The root is on {root.device}, which is no partition and does not grow by itself: it keeps its {size(root.size)}.",
+            f"On the new machine: {_volume_commands(root)}",
         )
     if layout.table == "dos" and root.partition is not None and root.partition > 4:
         return (
@@ -84,15 +86,10 @@ def _obstacle(layout: Layout, root: Filesystem, behind: tuple[Filesystem, ...]) 
     return None
 
 
-def _volume_commands(layout: Layout, root: Filesystem) -> str:
-    members = [fs for fs in layout.filesystems if fs.type == "LVM2_member" and fs.disk == 0]
-    extend = f"lvextend -r -l +100%FREE {root.device}"
-    if not names_volume(root.device) and not members:
+def _volume_commands(root: Filesystem) -> str:
+    if not names_volume(root.device):
         return "grow what lies below it, then the file system."
-    if len(members) == 1 and members[0].partition is None:
-        return f"pvresize /dev/vda && {extend}"
-    number = str(members[0].partition) if len(members) == 1 else "NUMBER"
-    return f"growpart /dev/vda {number} && pvresize /dev/vda{number} && {extend}"
+    return f"growpart /dev/vda NUMBER && pvresize /dev/vdaNUMBER && lvextend -r -l +100%FREE {root.device}"
 
 
 def _replace_swap(draft: Draft, layout: Layout, root: Filesystem, swaps: tuple[Filesystem, ...]) -> None:

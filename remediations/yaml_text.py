@@ -30,9 +30,11 @@ def mapping(text: str) -> dict[str, Any]:
     if len(text) > MOST_TEXT:
         raise Unreadable(f"it has more than {MOST_TEXT:,} characters")
     try:
-        if _weight(yaml.compose(text, yaml.SafeLoader), {}) > MOST_NODES:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if _weight(node, {}) > MOST_NODES:
             raise Unreadable(f"its aliases make more than {MOST_NODES:,} nodes of it")
-        value = yaml.safe_load(text)
+        value = None if node is None else loader.construct_document(node)
     except Unreadable:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of February

@@ -200,6 +200,7 @@ def test_what_keeps_the_root_from_growing_or_the_key_out_is_set_right_above_it(r
         "apt": {"preserve_sources_list": True},
         "growpart": {"mode": "auto", "devices": ["/"]},
         "resize_rootfs": True,
+        "grub_dpkg": {"enabled": True},
         "users": ["default", {"name": "suporte", "groups": ["adm"]}],
     }
 

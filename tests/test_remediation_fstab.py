@@ -180,5 +180,14 @@ def test_what_is_mounted_by_hand_is_not_waited_for() -> None:
     assert done(from_yaml(fstab("/dev/sdz1 /mnt ext4 noauto,user 0 0")), forget_missing_devices).effects == ()
 
 
+def test_a_root_that_no_file_system_is_called_is_told() -> None:
+    to = from_yaml(LAYOUT + '  /boot/grub/grub.cfg: "linux /vmlinuz root=/dev/sda7 ro\\n"\n')
+    changes = done(to, mount_by_uuid)
+    assert changes.effects == ()
+    assert [finding.text for finding in changes.findings] == [
+        "/boot/grub/grub.cfg starts a kernel with root=/dev/sda7, and no file system here is called so."
+    ]
+
+
 def test_a_guest_without_fstab_has_nothing_to_change() -> None:
     assert done(from_yaml(LAYOUT + "  /etc/hostname: x\n"), mount_by_uuid, forget_missing_devices).effects == ()

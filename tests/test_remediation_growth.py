@@ -126,22 +126,28 @@ def test_data_behind_the_root_is_told_and_nothing_is_touched() -> None:
     ]
 
 
-def test_a_root_on_lvm_is_told_with_the_commands_that_grow_it() -> None:
-    assert told(guest("rocky8-vmware-bls")) == [
+def test_a_root_on_lvm_is_left_to_the_service_that_grows_it() -> None:
+    assert done(guest("rocky8-vmware-bls"), let_the_root_grow) == Changes()
+
+
+def test_a_root_whose_group_does_not_end_the_disk_is_told_with_the_commands_that_help() -> None:
+    member = "{device: /dev/sda1, type: LVM2_member, size: 8GiB, start: 1MiB}"
+    behind = "{device: /dev/sda2, type: xfs, size: 8GiB, start: 9GiB}"
+    root = "{device: /dev/vg/root, type: ext4, size: 8GiB, mountpoint: /}"
+    assert told(disk(member, behind, root)) == [
         (
             "DISK-005",
-            "The root is on /dev/rl/root, a volume, which cloud-init does not grow: it keeps its 13 GiB.",
-            "On the new machine: growpart /dev/vda 2 && pvresize /dev/vda2 && lvextend -r -l +100%FREE /dev/rl/root",
+            "The root is on /dev/vg/root, which is no partition and does not grow by itself: it keeps its 8 GiB.",
+            "On the new machine: growpart /dev/vda NUMBER && pvresize /dev/vdaNUMBER && lvextend -r -l +100%FREE /dev/vg/root",
         )
     ]
 
 
-def test_a_volume_group_on_a_whole_disk_needs_no_growpart() -> None:
-    member = "{device: /dev/sda, type: LVM2_member, size: 8GiB, disk: 0}"
-    root = "{device: /dev/vg/root, type: ext4, size: 8GiB, mountpoint: /}"
+def test_an_encrypted_root_is_told() -> None:
+    locked = "{device: /dev/sda1, type: crypto_LUKS, size: 8GiB, start: 1MiB}"
     assert (
-        told(disk(member, root))[0][2]
-        == "On the new machine: pvresize /dev/vda && lvextend -r -l +100%FREE /dev/vg/root"
+        told(disk(locked, "{device: /dev/mapper/root_crypt, type: ext4, size: 8GiB, mountpoint: /}"))[0][0]
+        == "DISK-005"
     )
 
 
