@@ -339,7 +339,7 @@ def test_the_lvm_machine_has_its_root_on_lvm_and_its_cloud_init_switched_off() -
     disk = built("debian12-lvm")
     told = subprocess.run(
         ["guestfish", "--ro", "--format=vmdk", "-a", disk],
-        input=commands,
+        input=commands.encode(),
         capture_output=True,
         env=os.environ | appliance,
         check=True,
