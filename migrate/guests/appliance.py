@@ -41,6 +41,10 @@ SMALL = 2 << 20
 """What fits into one message of libguestfs (4 MB) with room to spare; larger files go through a temporary file."""
 
 
+class NotUtf8(GuestError):
+    """A name or a link's target that libguestfs cannot hand over."""
+
+
 class Appliance:
     """A launched appliance. `call` is the libguestfs handle; what it raises is translated."""
 
@@ -137,7 +141,9 @@ class Calls:
                     raise Stopped from error
                 raise GuestError(f"the guest's disk in the appliance: {error}") from error
             except (UnicodeEncodeError, UnicodeDecodeError) as error:
-                raise GuestError("a name in the guest is not UTF-8, and libguestfs cannot speak of it") from error
+                raise NotUtf8(
+                    "a name in the guest is not UTF-8, and libguestfs's Python binding cannot speak of it"
+                ) from error
 
         return call
 

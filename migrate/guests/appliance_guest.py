@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from migrate.errors import GuestError
 from migrate.guest import (
@@ -25,27 +24,36 @@ from migrate.guest import (
     Rebuild,
 )
 from migrate.guests import programs
-from migrate.guests.appliance import SMALL, Appliance, Mounted, mount_guest, temporary_file
+from migrate.guests.appliance import SMALL, Calls, Mounted, NotUtf8, temporary_file
 from migrate.guests.disks import disk_device
 from migrate.guests.files import MOST_BYTES
 from migrate.guests.packages import Packages
 from migrate.guests.paths import parent, parts
 from migrate.guests.system import System
 from migrate.run import Run
-from migrate.source import Firmware
 
 KINDS = {"r": Kind.FILE, "d": Kind.FOLDER, "l": Kind.LINK}
 FALLOCATES = frozenset({"ext4", "xfs", "btrfs"})
 
 
+def _kind(mode: int) -> Kind:
+    return {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}.get(
+        stat.S_IFMT(mode), Kind.OTHER
+    )
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
 class ApplianceGuest:
     """A Guest in a launched appliance. What a folder holds is remembered, since most questions are about the same few folders."""
 
-    def __init__(self, run: Run, appliance: Appliance, hint: Firmware | None) -> None:
+    def __init__(self, run: Run, call: Calls, mounted: Mounted) -> None:
+        """`mounted` is what `mount_guest` did with the same handle."""
         self._run = run
-        self._call = appliance.call
-        self._hint = hint
-        self._mounted: Mounted = mount_guest(run, self._call, hint)
+        self._call = call
+        self._mounted = mounted
         self._folders: dict[str, dict[str, Kind]] = {}
         self._system = System(self, run)
         self._packages = Packages(run, self, self._system)
@@ -182,21 +190,24 @@ class ApplianceGuest:
 
     def _listed(self, folder: str) -> dict[str, Kind]:
         if folder not in self._folders:
-            found = {}
-            for entry in self._call.readdir(folder):
-                if entry["name"] not in (".", ".."):
-                    found[entry["name"]] = KINDS.get(entry["ftyp"]) or self._asked(folder, entry)
-            self._folders[folder] = found
+            try:
+                entries = {entry["name"]: entry["ftyp"] for entry in self._call.readdir(folder)}
+            except NotUtf8:
+                entries = dict.fromkeys(self._odd_names(folder), "u")
+            kinds = {name: KINDS.get(kind, Kind.OTHER) for name, kind in entries.items() if name not in (".", "..")}
+            # Some file systems do not keep the kind in the folder: "u" then. Source: readdir(3), d_type.
+            unknown = [name for name, kind in entries.items() if kind == "u" and _is_utf8(name)]
+            if unknown:
+                status = self._call.lstatnslist(folder, unknown)
+                kinds |= {name: _kind(each["st_mode"]) for name, each in zip(unknown, status, strict=True)}
+            self._folders[folder] = kinds
         return self._folders[folder]
 
-    def _asked(self, folder: str, entry: Mapping[str, Any]) -> Kind:
-        """Some file systems do not keep the kind in the folder: ftyp is "u" then. Source: readdir(3), d_type."""
-        if entry["ftyp"] != "u":
-            return Kind.OTHER
-        mode = self._call.lstatns(f"{folder.rstrip('/')}/{entry['name']}")["st_mode"]
-        return {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}.get(
-            stat.S_IFMT(mode), Kind.OTHER
-        )
+    def _odd_names(self, folder: str) -> list[str]:
+        """Names that are not UTF-8 are seen, and are of Kind.OTHER: libguestfs's Python binding cannot ask about them."""
+        with temporary_file(self._run) as listing:
+            self._call.ls0(folder, str(listing))
+            return [name.decode("utf-8", "surrogateescape") for name in listing.read_bytes().split(b"\0") if name]
 
     def _content(self, path: str, size: int) -> bytes:
         if size > MOST_BYTES:

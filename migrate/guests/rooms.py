@@ -20,7 +20,7 @@ from pathlib import Path
 
 from migrate.errors import GuestError, ToolFailed
 from migrate.guest import Guest
-from migrate.guests.appliance import Appliance
+from migrate.guests.appliance import Appliance, mount_guest
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.carry import carry
 from migrate.guests.cell import ROOM, Unsuitable, open_cell
@@ -104,7 +104,7 @@ def _started(run: Run, overlay: Path, *, kvm: bool) -> Iterator[Appliance]:
 
 def _launched(run: Run, appliance: Appliance, firmware: Firmware | None) -> ApplianceGuest:
     appliance.wait()
-    return ApplianceGuest(run, appliance, firmware)
+    return ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, firmware))
 
 
 def _finish(guest: ApplianceGuest, appliance: Appliance) -> None:
