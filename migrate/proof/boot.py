@@ -23,8 +23,9 @@ QUIET_S = 6.0
 """How long the console must have been silent after a dead end, before the boot is given up."""
 RESETS_MOST = 3
 """A guest may restart itself: SELinux relabels a carried-in guest at its first boot and restarts. More often is a loop."""
-SCREEN_AFTER_S, SCREEN_EVERY_S = 20.0, 5.0
-"""When a silent serial console makes us look at the screen, and how often then."""
+SCREEN_AFTER_S, SCREEN_EVERY_S = 15.0, 5.0
+"""After how much silence on the serial console we look at the screen, and how often then: the kernel may speak there, or only systemd,
+which uses the last console= alone (kernel-parameters.txt)."""
 IDLE_S = 90.0
 """How long after the login prompt sshd must have answered: a boot that has come that far has little left to do."""
 PACKETS_FLOOD = 64 << 20
@@ -57,7 +58,7 @@ class Boot:
     seen: Observed = field(default_factory=Observed)
     _named_user: str | None = None
     """Whom the guest itself named as the user to log in as."""
-    _screen_at: float = SCREEN_AFTER_S - SCREEN_EVERY_S
+    _screen_at: float = 0.0
     _screen_changed_at: float = 0.0
     _told_at: float = -TELL_S
     _told: str = ""
@@ -73,7 +74,7 @@ class Boot:
         except ProofFailed as failed:
             self.seen.ended = failed.message
         self._note(self.now())
-        if self.seen.kernel_at is None:
+        if self.seen.login_at is None:
             self._note_screen(self.now())
         self.seen.console = self.machine.console.text()
         if linux := symptoms.LINUX.search(self.seen.console):
@@ -101,7 +102,10 @@ class Boot:
         seen.requests = tuple(replace(r, at=r.at - machine.started) for r in tuple(self.service.requests))
         if machine.console.read(now):
             self._note_console(machine.console.last(), now)
-        if seen.kernel_at is None and now - self._screen_at > SCREEN_EVERY_S:
+        if (
+            now - max(self._screen_at, machine.console.changed_at + SCREEN_AFTER_S) > SCREEN_EVERY_S
+            and seen.login_at is None
+        ):
             self._note_screen(now)
 
     def _note_console(self, text: str, now: float) -> None:
@@ -117,7 +121,7 @@ class Boot:
             seen.cloud_init_said_done = True
 
     def _note_screen(self, now: float) -> None:
-        """Look at the screen of a guest that is silent on the serial console."""
+        """Take in the screen of a guest whose serial console is silent."""
         self._screen_at = now
         if (
             self.machine.child.poll() is None

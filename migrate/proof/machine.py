@@ -71,7 +71,12 @@ class Machine:
     def screen(self) -> str | None:
         """Return the text on the VGA screen, None where there is none or it is in graphics mode."""
         file = self.folder / "screen"
-        self.monitor.save_memory(screen.WINDOW_START, screen.WINDOW_BYTES, file)
+        try:
+            self.monitor.save_memory(screen.WINDOW_START, screen.WINDOW_BYTES, file)
+        except ToolFailed:
+            if self.monitor.closed:  # the machine has just ended, which its process tells
+                return None
+            raise
         return screen.text(file.read_bytes())
 
 
@@ -175,8 +180,8 @@ def _qemu(
         *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
         *("-chardev", f"file,id=serial,path={_escaped(serial)}", "-serial", "chardev:serial"),
         *("-uuid", instance.id, "-smbios", _smbios(instance)),
-        # The plain card keeps Linux in text mode, which can be read from its memory: no framebuffer driver binds to it.
-        *("-device", "isa-vga"),
+        # By BIOS a card without PCI keeps Linux in text mode, which can be read from the card's memory: no framebuffer driver binds to it.
+        *("-device", "isa-vga" if firmware is None else "VGA"),
         # no-flush: the overlay is thrown away, so nobody waits for it to reach the disk.
         *_file_node("overlay-file", overlay, read_only=False),
         *_file_node("image-file", hardware.image, read_only=True),

@@ -55,12 +55,14 @@ class Observed:
     """The console shows that nothing more will come, or the machine is off."""
     console: str = ""
     screen: str = ""
-    """The text on the VGA screen, looked at while the serial console is silent."""
+    """The text on the VGA screen, when the serial console had been silent for a while."""
 
     @property
     def printed(self) -> str:
-        """Everything that the guest showed."""
-        return f"{self.console}\n\n[on the screen:]\n{self.screen}" if self.screen else self.console
+        """Everything that the guest showed: the screen only where it says more than the console."""
+        if all(line.strip() in self.console for line in self.screen.splitlines()):
+            return self.console
+        return f"{self.console}\n\n[on the screen:]\n{self.screen}"
 
     @property
     def power_on_clock(self) -> float | None:

@@ -103,7 +103,9 @@ SYMPTOMS = (
         r"Timed out waiting for device (?:\S+ - )?(?P<device>\S.{0,120}?)\.?$",
         "systemd waited in vain for the device {device}.",
     ),
-    _symptom(r"\[FAILED\] Failed to (?P<verb>mount|start) (?:\S+ - )?(?P<what>.{1,100}?)\.?$", "failed to {verb} {what}."),
+    _symptom(
+        r"\[FAILED\] Failed to (?P<verb>mount|start) (?:\S+ - )?(?P<what>.{1,100}?)\.?$", "failed to {verb} {what}."
+    ),
     _symptom(
         r"\[DEPEND\] Dependency failed for (?:\S+ - )?(?P<what>.{1,100}?)\.?$",
         "given up, because something else failed: {what}.",
