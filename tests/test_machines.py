@@ -21,7 +21,7 @@ from defusedxml import ElementTree
 
 from fixtures.machines import MachineError, built
 from fixtures.machines.base import base_key
-from fixtures.machines.cache import builder_lock, cache_folder, machine_key
+from fixtures.machines.cache import builder_lock, cache_folder, forget_unused, machine_key
 from fixtures.machines.disk import GPT_ESP, LINUX, MIB, Disk, Partition, empty_disk, uuid_of
 from fixtures.machines.grub import Volume, embed_bios_grub, grub_probe_script
 from fixtures.machines.host_apt import HostApt, host_apt
@@ -178,6 +178,28 @@ def test_a_second_builder_waits_for_the_first(tmp_path: Path, monkeypatch: pytes
         fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with (cache_folder() / "lock").open() as second:
         fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_cache_forgets_what_is_superseded_or_unused_and_what_a_killed_builder_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ages = {
+        "debian12-lvm-new": 600,
+        "debian12-lvm-used": 1200,
+        "debian12-lvm-old": 7200,
+        "debian12-uefi-only": 7200,
+        "debian12-cloud-unused": 8 * 86400,
+        "partial-killed": 1,
+        "archives": 9 * 86400,
+    }
+    for name, age in ages.items():
+        folder = cache_folder() / name
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - age,) * 2)
+    forget_unused()
+    left = {entry.name for entry in cache_folder().iterdir()}
+    assert left == {"debian12-lvm-new", "debian12-lvm-used", "debian12-uefi-only", "archives"}
 
 
 @pytest.mark.parametrize(
