@@ -63,6 +63,11 @@ def test_an_image_that_is_not_what_it_is_said_to_be_is_not_opened(run: Run) -> N
     vmdk.unlink()
 
 
+def test_a_user_whose_name_is_an_option_of_ssh_is_refused(run: Run) -> None:
+    with pytest.raises(UsageError, match="not the name of a user"):
+        boot(run, Path("/nowhere.qcow2"), expected_user="-oProxyCommand=id")
+
+
 @pytest.mark.slow
 def test_an_empty_disk_fails_within_seconds_in_the_firmwares_own_words(run: Run) -> None:
     file = image(run)

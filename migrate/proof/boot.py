@@ -26,7 +26,7 @@ RESETS_MOST = 3
 SCREEN_AFTER_S, SCREEN_EVERY_S = 15.0, 5.0
 """After how much silence on the serial console we look at the screen, and how often then: the kernel may speak there, or only systemd,
 which uses the last console= alone (kernel-parameters.txt)."""
-IDLE_S = 90.0
+IDLE_S = 120.0
 """How long after the login prompt sshd must have answered: a boot that has come that far has little left to do."""
 PACKETS_FLOOD = 64 << 20
 BANNER_EVERY_S, BANNER_WAIT_S = 2.0, 20.0

@@ -44,7 +44,7 @@ OPTIONS = (
 )
 # What cloud-init puts before root's key. Source: cloud-init, cloudinit/ssh_util.py, DISABLE_USER_OPTS.
 OTHER_USER = re.compile(r'Please login as the user "([a-z_][a-z0-9_.-]{0,31})" rather than')
-USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?")
+USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)

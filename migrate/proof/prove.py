@@ -6,7 +6,7 @@ from pathlib import Path
 from migrate.errors import UsageError
 from migrate.proof import checks, kvm
 from migrate.proof.boot import Boot
-from migrate.proof.login import new_key
+from migrate.proof.login import USER, new_key
 from migrate.proof.machine import GUEST_ADDRESS, Hardware, powered_on, virtual_size
 from migrate.proof.metadata import MetadataService, new_instance
 from migrate.proof.namespace import network_namespace
@@ -15,6 +15,7 @@ from migrate.proof.proof import Proof
 from migrate.proof.reasons import reasons
 from migrate.run import Run
 from migrate.source import Firmware
+from migrate.text import shown
 
 LARGER = 4 << 30
 """How much larger than the image the disk is, in bytes, so that growing shows."""
@@ -43,6 +44,8 @@ def prove(
     grow: the claim is told, and does not decide. `use_kvm` None means: where the probe says yes.
     Raise UsageError for an image that is not what it is said to be, MigrateError where this machine cannot boot anything.
     """
+    if expected_user is not None and not USER.fullmatch(expected_user):
+        raise UsageError(f"{shown(expected_user)!r} is not the name of a user that could log in.")
     image = image.resolve()
     image_size = virtual_size(image, image_format)
     size = image_size + LARGER if disk_size is None else disk_size
