@@ -234,7 +234,7 @@ def vm(
                 )
                 outcome = migrate_vm(run, job, source, wiring.rooms(run, options.room), order)
     if options.output == "json":
-        _print_json(asdict(outcome))
+        _print_json(outcome.to_json())
     else:
         _print(_summary(outcome, sandbox))
 
@@ -377,8 +377,7 @@ def _print(lines: Iterator[Line] | list[Line] | Any) -> None:
 
 
 def _print_json(values: object) -> None:
-    json.dump(values, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    click.echo(json.dumps(values, indent=1))
 
 
 def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:

@@ -94,6 +94,22 @@ class Outcome:
     bytes_read: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, object]:
+        """Return the final JSON object. A stage that was not reached, or not wanted, is null."""
+        return {
+            "status": self.status,
+            "name": self.vm.name if self.vm else None,
+            "origin": self.vm.origin if self.vm else None,
+            "image": self.image,
+            "object": self.object,
+            "qcow2": self.qcow2,
+            "changes": self.changes,
+            "proof": self.proof,
+            "login": self.login,
+            "seconds": self.seconds,
+            "bytes_read": self.bytes_read,
+        }
+
 
 def look(
     run: Run, source: Source, ref: VmRef, rooms: Rooms, remediations: Sequence[Remediation], settings: Settings
