@@ -13,7 +13,7 @@ Findings that they tell:
     DISK-002   warning  fstab mounts what is not on the boot disk
     DISK-003   note     fstab mounts from the network
     DISK-004   note     a swap partition behind the root became a swap file
-    DISK-005   warning  the root is on a volume, which does not grow by itself
+    DISK-005   note     the root is on a logical volume, which a service of ours grows
     DISK-006   warning  the root cannot grow
     DISK-007   warning  no swap file, or a smaller one, fits in place of the swap partition
     DISK-008   error    a part of the system is on another disk than the boot disk

@@ -58,7 +58,7 @@ def _obstacle(layout: Layout, root: Filesystem, behind: tuple[Filesystem, ...]) 
     """Return code, text and remedy of what keeps the root from growing and is not mended here."""
     if root.disk is None:
         return (
-            "DISK-005",
+            "DISK-006",
             f"The root is on {root.device}, which is no partition and does not grow by itself: it keeps its {size(root.size)}.",
             f"On the new machine: {_volume_commands(root)}",
         )

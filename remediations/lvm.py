@@ -1,6 +1,7 @@
 """Logical volumes: found on the new disk, and grown with it."""
 
 from migrate.draft import Draft
+from migrate.effects import Severity
 from migrate.guest import Filesystem, Layout, Rebuild
 from migrate.remediation import Settings, remediation
 from remediations import systemd
@@ -96,6 +97,12 @@ def grow_root_volume(draft: Draft, settings: Settings) -> None:
     draft.write(PROGRAM, SCRIPT, why=why, mode=0o755)
     draft.write(f"{systemd.OPERATORS}/{UNIT}", SERVICE, why=why)
     systemd.enable(draft, UNIT, why=why)
+    draft.find(
+        "DISK-005",
+        f"The root is on {draft.layout.root}, a logical volume: a service of ours gives it what its disk has gained, at each boot. "
+        "What its group had left free stays free.",
+        severity=Severity.NOTE,
+    )
 
 
 def grows(draft: Draft) -> bool:

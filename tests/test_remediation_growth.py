@@ -136,7 +136,7 @@ def test_a_root_whose_group_does_not_end_the_disk_is_told_with_the_commands_that
     root = "{device: /dev/vg/root, type: ext4, size: 8GiB, mountpoint: /}"
     assert told(disk(member, behind, root)) == [
         (
-            "DISK-005",
+            "DISK-006",
             "The root is on /dev/vg/root, which is no partition and does not grow by itself: it keeps its 8 GiB.",
             "On the new machine: growpart /dev/vda NUMBER && pvresize /dev/vdaNUMBER && lvextend -r -l +100%FREE /dev/vg/root",
         )
@@ -147,7 +147,7 @@ def test_an_encrypted_root_is_told() -> None:
     locked = "{device: /dev/sda1, type: crypto_LUKS, size: 8GiB, start: 1MiB}"
     assert (
         told(disk(locked, "{device: /dev/mapper/root_crypt, type: ext4, size: 8GiB, mountpoint: /}"))[0][0]
-        == "DISK-005"
+        == "DISK-006"
     )
 
 

@@ -26,6 +26,13 @@ def test_a_root_volume_gets_a_service_that_grows_it(run: Run) -> None:
         LINK: f"-> /etc/systemd/system/{UNIT}",
     }
     assert to.load(PROGRAM).mode == 0o755  # type: ignore[union-attr]
+    assert [(finding.code, finding.text) for finding in done(to, grow_root_volume).findings] == [
+        (
+            "DISK-005",
+            "The root is on /dev/ubuntu-vg/ubuntu-lv, a logical volume: a service of ours gives it what its disk has gained, at each boot. "
+            "What its group had left free stays free.",
+        )
+    ]
 
 
 def test_a_root_on_a_partition_needs_none() -> None:
