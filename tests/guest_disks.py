@@ -1,9 +1,10 @@
 """Small real disks with a guest's files on them, and their serving over NBD."""
 
+import socket as socket_module
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from migrate.guest import Entry, Folder
@@ -65,8 +66,15 @@ def served(run: Run, disk: Path, fmt: str) -> Iterator[str]:
             socket,
             disk,
         ]
-        with run.daemon(argv, ready=socket.exists):
+        with run.daemon(argv, ready=lambda: _answers(socket)):
             yield f"nbd+unix:///?socket={socket}"
+
+
+def _answers(path: Path) -> bool:
+    with socket_module.socket(socket_module.AF_UNIX) as connection, suppress(OSError):
+        connection.connect(str(path))
+        return True
+    return False
 
 
 def overlay_of(path: Path, backing: str, fmt: str = "raw") -> Path:

@@ -91,8 +91,10 @@ class Cell:
         # The cow filter keeps writes to itself: replaying a journal must not need a second copy of the disk.
         serve: list[str | Path] = ["nbdkit", "--foreground", "--unix", path, "--filter=cow", "nbd", f"uri={uri}"]
         try:
-            with self.run.daemon(serve, ready=path.exists), socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(str(path))
+            with (
+                socket.socket(socket.AF_UNIX) as connection,
+                self.run.daemon(serve, ready=lambda: _connected(connection, path)),
+            ):
                 at = f"{ROOM}/disk{number}"
                 # The cell sees no socket of the host: it is handed one that is connected.
                 argv = ["nbdfuse", f"{at}/nbd", "--fd", str(connection.fileno())]
@@ -102,6 +104,15 @@ class Cell:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def _connected(connection: socket.socket, path: Path) -> bool:
+    """A server binds its socket before it listens, so that the file is there says nothing."""
+    try:
+        connection.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
 
 
 @contextmanager
