@@ -255,7 +255,7 @@ def _fill_fallback(draft: Draft, esp: str, boot: str) -> None:
             remedy="Install one in the source VM: grub-install --target=x86_64-efi --removable",
         )
         return
-    why = "was found by an entry in the old firmware's memory only"
+    why = "is the only place where firmware looks that does not have the old machine's settings"
     folder, loader = source.rpartition("/")[0], source.rpartition("/")[2]
     _copy(draft, source, f"{boot}/BOOTX64.EFI", why)
     for name in COMPANIONS:

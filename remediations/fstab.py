@@ -66,7 +66,7 @@ def mount_by_uuid(draft: Draft, settings: Settings) -> None:
     layout = draft.layout
     for row in rows(draft.read(FSTAB) or ""):
         _tell_misfit(draft, layout, Mount(row))
-    why = "is named after a disk controller that the new machine does not have"
+    why = "names disks after a controller that the new machine does not have"
     draft.edit(FSTAB, lambda text: rewritten(text, lambda row: (_by_uuid(layout, Mount(row)),)), why=why)
     draft.edit(CRYPTTAB, lambda text: rewritten(text, lambda row: (_crypt_by_uuid(layout, row),)), why=why)
     draft.edit("/etc/default/grub", _grub_by_uuid, why="makes update-grub write root=/dev/… instead of a UUID")
