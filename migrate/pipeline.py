@@ -88,7 +88,7 @@ class Outcome:
     changes: JsonObject | None = None
     qcow2: JsonObject | None = None
     proof: JsonObject | None = None
-    object: JsonObject | None = None
+    stored: JsonObject | None = None
     image: JsonObject | None = None
     login: str | None = None
     bytes_read: int = 0
@@ -101,7 +101,7 @@ class Outcome:
             "name": self.vm.name if self.vm else None,
             "origin": self.vm.origin if self.vm else None,
             "image": self.image,
-            "object": self.object,
+            "object": self.stored,
             "qcow2": self.qcow2,
             "changes": self.changes,
             "proof": self.proof,
@@ -255,13 +255,13 @@ def _deliver(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, file: I
     """Upload and import, unless an earlier run did; then the object goes, because an active image needs it no more."""
     done = job.result("import")
     if done is not None:
-        outcome.object, outcome.image = cast(JsonObject, done["object"]), cast(JsonObject, done["image"])
+        outcome.stored, outcome.image = cast(JsonObject, done["object"]), cast(JsonObject, done["image"])
         run.tell(Note(f"image {outcome.image['name']} was imported by an earlier run"))
         return
     key = f"{order.name}.qcow2"
     with _timed(run, outcome, "upload") as stage:
         stored = order.target.upload(file.path, key=key)
-        outcome.object = {"bucket": stored.bucket, "key": stored.key, "bytes": stored.bytes}
+        outcome.stored = {"bucket": stored.bucket, "key": stored.key, "bytes": stored.bytes}
         stage.summary = f"{size(stored.bytes)} as {stored.key} in bucket {stored.bucket}"
     with _timed(run, outcome, "import") as stage:
         image = _imported(order, stored, vm, file, firmware)
@@ -270,8 +270,8 @@ def _deliver(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, file: I
     job.ledger.gone("image", name=image.name)  # it is the user's now: `clean` must never take it back
     if not order.keep_object:
         order.target.discard(stored)
-    outcome.object["kept"] = order.keep_object
-    job.finish("import", {"object": outcome.object, "image": outcome.image})
+    outcome.stored["kept"] = order.keep_object
+    job.finish("import", {"object": outcome.stored, "image": outcome.image})
 
 
 def _imported(order: Order, stored: ObjectRef, vm: Vm, file: ImageFile, firmware: Firmware) -> Image:

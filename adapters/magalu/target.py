@@ -85,11 +85,11 @@ class MagaluTarget:
     def refuses(self, *, name: str, size_bytes: int | None, firmware: Firmware) -> list[str]:
         """Return every reason why an image so made would not be taken, before anything is sent. Both firmwares are.
 
-        An image of this name that carries our mark is no reason: it may be the one that an earlier run imported, and `import_image`
-        compares the file's checksum.
+        An image of this name that carries our mark is no reason where the file is there already: it may be the one that an earlier run
+        imported of it, and `import_image` compares checksums. A file that is still to be made is never the one that it was made of.
         """
         reasons = [reason for reason in (_name_reason(name), self._size_reason(size_bytes)) if reason]
-        return reasons + self._api_reasons(name if NAME.fullmatch(name) else None) + self._storage_reasons()
+        return reasons + self._api_reasons(name, is_made=size_bytes is not None) + self._storage_reasons()
 
     def upload(self, path: Path, *, key: str) -> ObjectRef:
         """The file is an object of our bucket, which is made where it is missing. A second call sends the missing parts only.
@@ -150,15 +150,15 @@ class MagaluTarget:
             "--size-limit 25 tries that."
         )
 
-    def _api_reasons(self, name: str | None) -> list[str]:
+    def _api_reasons(self, name: str, *, is_made: bool) -> list[str]:
         try:
-            if name is None:
+            if not NAME.fullmatch(name):
                 self._images.check()
                 return []
             found = self._images.named(name)
         except TargetError as error:
             return [str(error)]
-        if found and is_of_this_program(found[0]):
+        if found and is_made and is_of_this_program(found[0]):
             self._run.tell(Note(f"image {name} of an earlier run is there; it is used if it was made of the same file"))
             return []
         return [f"{taken(image)} Choose another with --name." for image in found[:1]]
