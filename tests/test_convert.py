@@ -20,7 +20,15 @@ MIB = 1 << 20
 @contextmanager
 def served(run: Run, raw: Path) -> Iterator[str]:
     socket = run.work / "raw.sock"
-    argv = ["qemu-nbd", "--read-only", "--format=raw", "--persistent", "--shared=4", f"--socket={socket}", raw]
+    argv: list[str | Path] = [
+        "qemu-nbd",
+        "--read-only",
+        "--format=raw",
+        "--persistent",
+        "--shared=4",
+        f"--socket={socket}",
+        raw,
+    ]
     with run.daemon(argv, ready=socket.exists):
         yield socket_uri(socket)
 

@@ -1,9 +1,5 @@
 """cloud-init on Magalu Cloud: there, switched on, tied to no other cloud, told to leave the guest as it is."""
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -326,11 +322,3 @@ def test_after_it_is_applied_cloud_init_is_installed_and_enabled(run: Run) -> No
     link = to.load("/etc/systemd/system/cloud-init.target.wants/cloud-final.service")
     assert link == Link("/lib/systemd/system/cloud-final.service")
     assert to.load(OURS).text == PLAIN  # type: ignore[union-attr]
-
-
-@pytest.mark.skipif(not shutil.which("cloud-init"), reason="cloud-init is not installed")
-def test_cloud_inits_own_schema_accepts_the_drop_in(tmp_path: Path) -> None:
-    text = outcome(done(guest("ubuntu2204-vmware-lvm"), configure_cloud_init))[OURS] or ""
-    path = tmp_path / "user-data"
-    path.write_text(f"#cloud-config\n{text}")
-    assert subprocess.run(["cloud-init", "schema", "--config-file", path], check=False).returncode == 0
