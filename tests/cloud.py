@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from adapters.magalu import Credentials, Region, region
+from adapters.magalu import Credentials, Region, Settings, region
 from adapters.magalu.api import Api, Pace
 from adapters.magalu.images import ImageOrder, Images
 from adapters.magalu.imports import Importer, Patience, marked
+from adapters.magalu.uploads import MIN_PART
 from adapters.sandbox import Exchange, Faults, Sandbox
 from adapters.sandbox.api import ImageApi, served
 from adapters.sandbox.importer import Importer as SandboxImporter
@@ -154,6 +155,10 @@ def s3(box: Sandbox) -> "S3Client":
         aws_access_key_id=keys.key_id.reveal(),
         aws_secret_access_key=keys.key_secret.reveal(),
     )
+
+
+def settings(bucket: str | None = "target-of-the-tests", patience: Patience = IMPATIENT) -> Settings:
+    return Settings(bucket=bucket, part_bytes=MIN_PART, patience=patience, pace=QUICK)
 
 
 @contextmanager

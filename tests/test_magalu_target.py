@@ -15,13 +15,9 @@ from migrate.errors import TargetBusy, TargetError, UsageError
 from migrate.run import Note, Run
 from migrate.source import Firmware
 from migrate.target import Image, ObjectRef, Requirements, Target
-from tests.cloud import IMPATIENT, QUICK, Notebook, Told, box_credentials, credentials, known_from, qemu_img, s3
+from tests.cloud import Notebook, Told, box_credentials, credentials, known_from, qemu_img, s3, settings
 
 NEEDS = Requirements(vcpu=2, ram_gb=4, disk_gb=43)
-
-
-def settings(bucket: str | None = "target-of-the-tests", patience: Patience = IMPATIENT) -> Settings:
-    return Settings(bucket=bucket, part_bytes=MIN_PART, patience=patience, pace=QUICK)
 
 
 @contextmanager
@@ -60,18 +56,23 @@ def test_a_file_becomes_an_active_image_and_leaves_nothing_behind(box: Sandbox, 
 
 
 @pytest.mark.slow
-def test_a_second_run_finds_object_and_image_and_is_not_refused(box: Sandbox, image: Path, tmp_path: Path) -> None:
+def test_a_second_run_with_the_same_file_finds_object_and_image_and_a_new_file_is_refused(
+    box: Sandbox, image: Path, tmp_path: Path
+) -> None:
     told = Told()
     found = []
     for _ in range(2):
         with target(Run(tmp_path, told), box, Notebook()) as opened:
-            assert opened.refuses(name="erp02", size_bytes=None, firmware=Firmware.BIOS) == []
+            size = image.stat().st_size
+            assert opened.refuses(name="erp02", size_bytes=size, firmware=Firmware.BIOS) == []
             stored = opened.upload(image, key="erp02.qcow2")
             found.append(
                 opened.import_image(
                     stored, name="erp02", firmware=Firmware.BIOS, requirements=NEEDS, description="erp02"
                 )
             )
+            (reason,) = opened.refuses(name="erp02", size_bytes=None, firmware=Firmware.BIOS)
+            assert reason.startswith(f'the name "erp02" is taken: image {found[0].id}')
     assert found[0] == found[1]
     assert Note("image erp02 of an earlier run is there; it is used if it was made of the same file") in told.events
 

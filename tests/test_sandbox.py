@@ -13,8 +13,7 @@ from migrate.errors import MigrateError
 from migrate.run import Run
 from migrate.source import Firmware
 from migrate.target import Requirements
-from tests.cloud import Notebook, box_credentials, qemu_img, s3
-from tests.test_magalu_target import settings
+from tests.cloud import Notebook, box_credentials, qemu_img, s3, settings
 
 pytestmark = pytest.mark.slow
 
