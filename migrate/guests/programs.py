@@ -43,6 +43,7 @@ APT = (
     *("--option", "APT::Sandbox::User=root", "--option", "APT::Get::AutomaticRemove=false"),
     *("--option", "DPkg::Options::=--force-confdef", "--option", "DPkg::Options::=--force-confold"),
     *("--option", "DPkg::Options::=--force-unsafe-io"),
+    *("--option", "Dpkg::Use-Pty=0"),  # so that dpkg's own errors are in ours
 )
 
 
