@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -48,12 +49,20 @@ class GuestOptions:
     output: str
 
     @property
+    def words(self) -> list[str]:
+        """The options that decide what the plan is, as they were written."""
+        said = [f"--format={self.disk_format}"] if self.disk_format else []
+        said += [f"--skip={name}" for name in self.skip]
+        said += ["--keep-machine-id"] if self.keep_machine_id else []
+        return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
+
+    @property
     def settings(self) -> Settings:
         known = {remediation.name for remediation in wiring.REMEDIATIONS}
         unknown = sorted(set(self.skip) - known)
         if unknown:
             raise UsageError(
-                f"--skip {unknown[0]}: there is no remediation of that name",
+                f"--skip {shown(unknown[0])}: there is no remediation of that name",
                 hint="`magalu-migrate remediations list` shows all.",
             )
         return Settings(self.force_datasource, not self.keep_machine_id, frozenset(self.skip))
@@ -61,7 +70,7 @@ class GuestOptions:
 
 work_option = click.option(
     "--work",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
     default=user_state_path("magalu-migrate"),
     envvar="MAGALU_MIGRATE_WORK",
     show_default=True,
@@ -116,7 +125,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Show every change that vm would make; change nothing.")
 @click.argument("address")
 @guest_options
 def preview(address: str, options: GuestOptions) -> None:
@@ -128,18 +137,19 @@ def preview(address: str, options: GuestOptions) -> None:
     with _run(options.output) as run:
         settings = options.settings
         source, ref = wiring.source(run, address, options.disk_format)
-        found = look(run, source, ref, wiring.rooms(run, options.room), wiring.REMEDIATIONS, settings)
+        found = look(run, source, ref, wiring.rooms(wiring.Host(), options.room), wiring.REMEDIATIONS, settings)
     if options.output == "json":
         _print_json({"status": "can go" if found.can_go else "refused", **previews.to_json(found)})
     else:
         _print(previews.lines(found, wiring.REMEDIATIONS))
         if found.can_go and found.changes.effects:
-            _print([Line(f"Apply exactly this: magalu-migrate vm {address} --approve {found.changes.plan}")])
+            words = shlex.join(["vm", address, *options.words, "--approve", found.changes.plan])
+            _print([Line(f"Apply exactly this: magalu-migrate {shown(words)}")])
     if not found.can_go:
         sys.exit(NotMigratable.exit_code)
 
 
-@main.command()
+@main.command(short_help="Show what a VM is: system, disks, firmware, cards.")
 @click.argument("address")
 @guest_options
 def inspect(address: str, options: GuestOptions) -> None:
@@ -150,14 +160,14 @@ def inspect(address: str, options: GuestOptions) -> None:
     """
     with _run(options.output) as run:
         source, ref = wiring.source(run, address, options.disk_format)
-        found = look(run, source, ref, wiring.rooms(run, options.room), (), options.settings)
+        found = look(run, source, ref, wiring.rooms(wiring.Host(), options.room), (), options.settings)
     if options.output == "json":
         _print_json(previews.inventory_json(found))
     else:
         _print(previews.inventory(found))
 
 
-@main.command()
+@main.command(short_help="Make a VM's disk an active custom image.")
 @click.argument("address")
 @click.option("--name", help="The image's name: letters, digits, - and _. Default: the VM's and today's date.")
 @click.option("--sandbox", is_flag=True, help="Into the sandbox on this machine, as a rehearsal.")
@@ -204,19 +214,22 @@ def vm(
     """
     with _run(options.output) as outer:
         settings = options.settings
-        _, ref = wiring.source(outer, address, options.disk_format)
-        image = name or wiring.image_name(ref.name)
+        # Asked quietly before a job is made of it, and again by the job: what is refused at a glance leaves nothing behind.
+        first, ref = wiring.source(Run(outer.work, stop=outer.stop), address, options.disk_format)
+        first.describe(ref)
         place = wiring.Place(sandbox, region, bucket, int(size_limit * 10**9), options.work)
         request: dict[str, JsonValue] = {
             "address": ref.address,
-            "image": image,
-            "region": "sandbox" if sandbox else region,
+            "image": name,
+            **wiring.cloud(outer, place),
             "skip": [*sorted(options.skip)],
             "keep_machine_id": options.keep_machine_id,
             "force_datasource": options.force_datasource,
         }
         job = Jobs(options.work).find(ref.name, request)
-        with job.locked(), job.scratch() as scratch:
+        with job.locked(), _blank_jobs_go(job), job.scratch() as scratch:
+            image = job.named(wiring.image_name(ref.name) if name is None else name)
+            host = wiring.Host()
             run = Run(scratch, outer.listener, outer.stop)
             source, ref = wiring.source(run, address, options.disk_format)
             with wiring.target(run, place, job.ledger) as target:
@@ -225,21 +238,21 @@ def vm(
                     name=image,
                     settings=settings,
                     target=target,
-                    prover=None if no_prove else wiring.prover(run),
+                    prover=None if no_prove else wiring.prover(host),
                     remediations=wiring.REMEDIATIONS,
                     no_growth=wiring.NO_GROWTH,
                     keep_object=keep_object,
                     skip_data_disks=data_disks == "skip",
                     approved=approve,
                 )
-                outcome = migrate_vm(run, job, source, wiring.rooms(run, options.room), order)
+                outcome = migrate_vm(run, job, source, wiring.rooms(host, options.room), order)
     if options.output == "json":
         _print_json(outcome.to_json())
     else:
         _print(_summary(outcome, sandbox))
 
 
-@main.command()
+@main.command(short_help="Boot an image as Magalu would; does it come up?")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--uefi", is_flag=True, help="Boot with UEFI firmware, as an image imported with uefi=true.")
 @click.option("--user", help="Whom the key must admit. Default: the usual default users, one after the other.")
@@ -252,7 +265,7 @@ def prove(image: Path, uefi: bool, user: str | None, output: str) -> None:
     """
     with _run(output) as run, run.stage("prove") as stage:
         firmware = Firmware.UEFI if uefi else Firmware.BIOS
-        proof = wiring.prover(run)(run, image, firmware=firmware, user=user)
+        proof = wiring.prover(wiring.Host())(run, image, firmware=firmware, user=user)
         stage.summary = str(proof["summary"])
     if output == "json":
         _print_json(proof)
@@ -262,7 +275,7 @@ def prove(image: Path, uefi: bool, user: str | None, output: str) -> None:
         sys.exit(FAILED)
 
 
-@main.command()
+@main.command(short_help="Run a Magalu Cloud on this machine.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Keep the sandbox's state here.")
 def sandbox(folder: Path | None) -> None:
     """Run a Magalu Cloud on this machine, until Ctrl-C: object storage and custom images, on loopback only.
@@ -274,16 +287,14 @@ def sandbox(folder: Path | None) -> None:
         wiring.serve_sandbox(run, folder or run.work / "sandbox", lambda text: _print([Line(text)]))
 
 
-@main.command()
+@main.command(short_help="Take back what unfinished migrations left.")
 @click.argument("name", required=False)
 @click.option(
     "--all", "every", is_flag=True, help="Also jobs that are done: their images are deleted from this machine."
 )
 @click.option("--dry-run", is_flag=True, help="Only list.")
-@click.option("--region", help="As given to `vm`.")
-@click.option("--bucket", help="As given to `vm`.")
 @work_option
-def clean(name: str | None, every: bool, dry_run: bool, region: str | None, bucket: str | None, work: Path) -> None:
+def clean(name: str | None, every: bool, dry_run: bool, work: Path) -> None:
     """Take back what unfinished migrations left, here and in the cloud. Only what they made themselves is touched.
 
     \b
@@ -293,19 +304,27 @@ def clean(name: str | None, every: bool, dry_run: bool, region: str | None, buck
         jobs = [job for job in Jobs(work).all() if name in (None, job.name)]
         if name is not None and not jobs:
             raise UsageError(f"there is no job {name} in {work}", hint="`magalu-migrate clean --dry-run` lists all.")
-        found = 0
-        for job in jobs:
-            if job.result("import") is not None and not every and name is None:
-                continue
-            found += 1
+        wanted = [job for job in jobs if every or name is not None or not job.is_done]
+        kept = 0
+        for job in wanted:
+            run.check()
             _print(_job_lines(job))
-            if not dry_run:
-                _clean(run, job, wiring.Place(job.request.get("region") == "sandbox", region, bucket, 0, work))
-        if not found:
+            if dry_run:
+                continue
+            try:
+                _clean(run, job, work)
+            except Stopped:
+                raise
+            except MigrateError as error:  # the next one may well go
+                kept += 1
+                _print(Line(f"  kept: {text}") for text, _ in show.failure(error))
+        if not wanted:
             _print([Line("nothing to clean: no unfinished migration has left anything")])
+    if kept:
+        sys.exit(FAILED)
 
 
-@main.command()
+@main.command(short_help="Say what this machine has and lacks, and what mends it.")
 @work_option
 @output_option
 def doctor(work: Path, output: str) -> None:
@@ -323,11 +342,14 @@ def doctor(work: Path, output: str) -> None:
                 _print([Line(f"{check.verdict:<5} {check.text}", style)])
                 if check.remedy:
                     _print([Line(f"      {check.remedy}")])
-    missing = sum(check.verdict == "miss" for check in found)
+    lacks = [check for check in found if check.verdict == "miss"]
+    missing = len(lacks)
     if output == "json":
         _print_json({"checks": [asdict(check) for check in found], "missing": missing})
     elif missing:
-        _print([Line(f"{missing} thing{'s are' if missing > 1 else ' is'} missing.")])
+        without = lacks[0].without if missing == 1 else None
+        works = f" What works without: {without}." if without else ""
+        _print([Line(f"{missing} thing{'s are' if missing > 1 else ' is'} missing.{works}")])
     if missing:
         sys.exit(FAILED)
 
@@ -399,8 +421,10 @@ def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:
 
 
 def _job_lines(job: Job) -> Iterator[Line]:
-    request = job.request
-    yield Line(f"{job.name}: {shown(str(request.get('address')))} as image {shown(str(request.get('image')))}", "bold")
+    try:
+        yield Line(f"{job.name}: {shown(str(job.request.get('address')))} as image {shown(job.image_name or '?')}", "bold")
+    except MigrateError:
+        yield Line(f"{job.name}: its job.json cannot be read", "bold")
     for made in job.ledger.left():
         yield Line(f"  {made.kind} {shown(', '.join(f'{key} {value}' for key, value in made.names.items()))}")
     local = sum(path.stat().st_size for path in job.folder.iterdir() if path.is_file())
@@ -410,15 +434,25 @@ def _job_lines(job: Job) -> Iterator[Line]:
 # Running
 
 
-def _clean(run: Run, job: Job, place: wiring.Place) -> None:
+def _clean(run: Run, job: Job, work: Path) -> None:
     with job.locked():
         job.sweep()
         left = job.ledger.left()
         if left:
-            with wiring.target(run, place, job.ledger) as target:
-                wiring.take_back(target, left)
+            with wiring.target(run, wiring.place_of(job.request, work), job.ledger) as target:
+                _print(Line(f"  {shown(text)}", "yellow") for text in wiring.take_back(target, left))
         job.delete()
         _print([Line("  gone", "green")])
+
+
+@contextmanager
+def _blank_jobs_go(job: Job) -> Iterator[None]:
+    """A job that was refused or stopped before it made anything leaves no folder behind."""
+    try:
+        yield
+    finally:
+        if job.is_blank:
+            job.delete()
 
 
 @contextmanager
@@ -443,6 +477,14 @@ def _run(output: str) -> Iterator[Run]:
             yield run
         except MigrateError as error:
             failed = error
+        except BrokenPipeError:
+            raise  # who reads our output has gone, click ends quietly
+        except OSError as error:  # the last edge: a full disk, a folder that may not be written
+            what = f"{error.filename}: " if error.filename else ""
+            failed = MigrateError(
+                f"{what}{error.strerror or error}",
+                hint="Check that the folder may be written and has room, then run the same command again.",
+            )
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -40,11 +40,12 @@ def system_packages() -> tuple[SystemPackage, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`verdict` is "ok", "slow" (it works, but not as fast as it could) or "miss"."""
+    """`verdict` is "ok", "slow" (it works, but not as fast as it could) or "miss"; `without` is what works where it is missing."""
 
     verdict: str
     text: str
     remedy: str | None = None
+    without: str | None = None
 
 
 Checked = Callable[[], Check]

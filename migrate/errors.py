@@ -60,7 +60,7 @@ class NotMigratable(MigrateError):
             raise ValueError("a refusal without a reason")
         self.subject = subject
         self.reasons = tuple(reasons)
-        count = f"for {len(reasons)} reasons" if len(reasons) > 1 else f"({reasons[0].code})"
+        count = f"for {len(reasons)} reasons" if len(reasons) > 1 else "for 1 reason"
         super().__init__(f"{subject} cannot be moved, {count}: " + "; ".join(r.text for r in reasons))
 
 

@@ -26,12 +26,13 @@ SCRATCH = Path("/var/tmp")  # noqa: S108  # mkdtemp makes a folder of our own in
 
 
 class JobFile(BaseModel):
-    """job.json. `request` says what was asked, in the user's words; `stages` holds the result of each finished stage."""
+    """job.json. `request` says what was asked, in the user's words; `image` is the image's name; `stages` holds the result of each finished stage."""
 
     model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     request: dict[str, JsonValue]
+    image: str | None = None
     stages: dict[str, dict[str, JsonValue]] = {}
 
 
@@ -107,6 +108,14 @@ class Job:
         """Return what a finished stage left; None where it has not finished."""
         return self._file().stages.get(stage)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether its image is active. A job that cannot be read is not known to be."""
+        try:
+            return self.result("import") is not None
+        except MigrateError:
+            return False
+
     def finish(self, stage: str, result: dict[str, JsonValue]) -> None:
         file = self._file()
         file.stages[stage] = result
@@ -119,6 +128,23 @@ class Job:
             file.stages.pop(stage, None)
         self._write(file)
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing was made yet, here or remotely: such a job is worth no folder."""
+        return not self.image.exists() and not self.ledger.left() and self._file().stages.keys() <= {"freeze"}
+
+    @property
+    def image_name(self) -> str | None:
+        return self._file().image
+
+    def named(self, name: str) -> str:
+        """Return the name of this job's image: the first one that was asked for. A default name holds its day, and a job may outlast it."""
+        file = self._file()
+        if file.image is None:
+            file.image = name
+            self._write(file)
+        return file.image
+
     def delete(self) -> None:
         """The folder is gone. What it made remotely must be gone before."""
         shutil.rmtree(self.folder)
@@ -126,7 +152,11 @@ class Job:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the job for this process. Raise UsageError where another one runs it."""
-        with (self.folder / "lock").open("w") as file:
+        try:
+            opened = (self.folder / "lock").open("w")
+        except FileNotFoundError as error:
+            raise UsageError(f"{self.name} was just removed by another process", hint="Run it again.") from error
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

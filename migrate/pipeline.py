@@ -28,9 +28,12 @@ from migrate.remediation import Remediation, Settings
 from migrate.run import Note, Run
 from migrate.source import BlockSource, Firmware, Source, Vm, VmRef
 from migrate.target import Image, ObjectRef, Requirements, Target
+from migrate.text import counted as counted_noun
 from migrate.text import shown, size
 
 JsonObject = dict[str, JsonValue]
+
+_FROZEN = "every checksum and table that the files have is sound"
 
 
 class Repair(Protocol):
@@ -115,10 +118,21 @@ def look(
     run: Run, source: Source, ref: VmRef, rooms: Rooms, remediations: Sequence[Remediation], settings: Settings
 ) -> Preview:
     """Return what `migrate` would do to the guest. Nothing is written but scratch of ours."""
-    vm = source.describe(ref)
-    token = source.freeze(vm, ref.name)
-    with source.frozen(token) as disks, _boot_disk(vm, disks).nbd() as uri, rooms.look(run, uri, vm.firmware) as guest:
-        return examined(run, vm, guest, remediations, settings)
+    with run.stage("describe") as stage:
+        vm = source.describe(ref)
+        stage.summary = _described(vm)
+    with run.stage("freeze") as stage:
+        token = source.freeze(vm, ref.name)
+        stage.summary = _FROZEN
+    with (
+        run.stage("look") as stage,
+        source.frozen(token) as disks,
+        _boot_disk(vm, disks).nbd() as uri,
+        rooms.look(run, uri, vm.firmware) as guest,
+    ):
+        found = examined(run, vm, guest, remediations, settings)
+        stage.summary = found.os.pretty or found.os.id
+    return found
 
 
 def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Preview:
@@ -137,22 +151,26 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
     with _timed(run, outcome, "describe") as stage:
         vm = outcome.vm = source.describe(order.ref)
         stage.summary = _described(vm)
-    if not order.skip_data_disks:
-        _refuse(vm.name, _data_disk_reasons(vm))
+    reasons = [] if order.skip_data_disks else _data_disk_reasons(vm)
+    if job.result("convert") is None:
+        reasons += _target_reasons(order, vm, None)
+    _refuse(vm.name, reasons)
     with _timed(run, outcome, "freeze") as stage:
         token = source.freeze(vm, order.name)
-        stage.summary = "every byte that the manifest names is as it says" if vm.origin == "VMware" else ""
+        stage.summary = _FROZEN
     if job.result("freeze") != {"token": token}:
         job.forget("convert", "prove", "upload", "import")  # another disk than last time
         job.finish("freeze", {"token": token})
 
     made = job.result("convert")
     if made is None or not job.image.exists() or job.image.stat().st_size != cast(JsonObject, made["qcow2"])["bytes"]:
-        job.forget("convert", "prove", "upload", "import")
-        _refuse(vm.name, _target_reasons(order, vm, None))
+        if made is not None:  # else this was asked above, before the source was read
+            job.forget("convert", "prove", "upload", "import")
+            _refuse(vm.name, _target_reasons(order, vm, None))
         made = _repaired_image(run, job, source, token, rooms, order, vm, outcome)
         job.finish("convert", made)
     else:
+        _check_plan(order, vm, str(cast(JsonObject, made["changes"])["plan"]))
         run.tell(Note("the image of an earlier run is used: repaired and converted already"))
     outcome.changes = cast(JsonObject, made["changes"])
     outcome.qcow2 = cast(JsonObject, made["qcow2"])
@@ -180,7 +198,9 @@ def _repaired_image(
             try:
                 with _timed(run, outcome, "remediate") as stage:
                     preview, changes = _repair(run, rooms, disk.uri, job.overlay, vm, order, stage.name)
-                    stage.summary = f"{len(changes.effects)} changes; a second look finds nothing left to change"
+                    stage.summary = (
+                        f"{counted_noun(len(changes.effects), 'change')}; a second look finds nothing left to change"
+                    )
                 with _timed(run, outcome, "convert") as stage:
                     image = convert(run, job.overlay, job.image, stage.name)
                     stage.summary = f"{size(image.bytes)} for a disk of {size(image.virtual_bytes)}"
@@ -211,11 +231,7 @@ def _repair(
                 if finding.severity is Severity.ERROR
             ],
         )
-        if order.approved not in (None, before.changes.plan):
-            raise UsageError(
-                f"{vm.name}: the plan is {before.changes.plan} now, not {order.approved} as approved",
-                hint="The guest, its repositories or the options have changed. Look again with `magalu-migrate preview`.",
-            )
+        _check_plan(order, vm, before.changes.plan)
         changes = remediate(run, repair.guest, order.remediations, order.settings, stage)
         after = previewed(run, repair.guest, order.remediations, order.settings)
         if after.effects:
@@ -231,10 +247,8 @@ def _repair(
 def _prove(
     run: Run, job: Job, order: Order, outcome: Outcome, file: ImageFile, firmware: Firmware, *, root_grows: bool
 ) -> None:
-    if order.prover is None:
-        return
     outcome.proof = job.result("prove")
-    if outcome.proof is not None:
+    if outcome.proof is not None or order.prover is None:
         return
     with _timed(run, outcome, "prove") as stage:
         proof = order.prover(run, file.path, firmware=firmware, user=outcome.login, root_grows=root_grows)
@@ -268,7 +282,9 @@ def _deliver(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, file: I
         outcome.image = {"id": image.id, "name": image.name, "status": image.status}
         stage.summary = f"{image.name} is {image.status} ({image.id})"
     job.ledger.gone("image", name=image.name)  # it is the user's now: `clean` must never take it back
-    if not order.keep_object:
+    if order.keep_object:
+        job.ledger.gone("object", bucket=stored.bucket, key=stored.key)  # it is the user's, too
+    else:
         order.target.discard(stored)
     outcome.stored["kept"] = order.keep_object
     job.finish("import", {"object": outcome.stored, "image": outcome.image})
@@ -317,6 +333,14 @@ def _data_disk_reasons(vm: Vm) -> list[Reason]:
         )
         for disk in vm.disks[1:]
     ]
+
+
+def _check_plan(order: Order, vm: Vm, plan: str) -> None:
+    if order.approved not in (None, plan):
+        raise UsageError(
+            f"{vm.name}: the plan is {plan} now, not {order.approved} as approved",
+            hint="The guest, its repositories or the options have changed. Look again with `magalu-migrate preview`.",
+        )
 
 
 def _refuse(name: str, reasons: Sequence[Reason]) -> None:

@@ -20,7 +20,7 @@ from migrate.effects import (
 from migrate.guest import DropPartition, File, Layout, LayoutChange, Link, MakeSwapFile, Os, Package, Rebuild
 from migrate.remediation import Remediation
 from migrate.source import Firmware, Vm
-from migrate.text import diff, shown, size
+from migrate.text import counted, diff, shown, size
 
 WIDTH = 118
 
@@ -66,7 +66,7 @@ def lines(preview: Preview, remediations: Sequence[Remediation]) -> Iterator[Lin
         yield Line()
         for fact in changes.facts:
             yield from _wrapped(f"{fact.name}: ", shown(fact.text))
-        yield Line("(kept in the report)", "dim")
+        yield Line("(the result of `vm --output json` keeps this)", "dim")
     titles = {remediation.name: remediation.title for remediation in remediations}
     for by, effects in groupby(changes.effects, key=lambda effect: effect.by):
         yield Line()
@@ -196,20 +196,16 @@ def _answer(preview: Preview) -> str:
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     if errors:
-        return f"It cannot go, for {_count(errors, 'reason')}. Nothing was touched."
+        return f"It cannot go, for {counted(errors, 'reason')}. Nothing was touched."
     reached = f"it is reached by key as `{preview.login}`" if preview.login else "it is reached by key"
     effects = len(preview.changes.effects)
     if not effects:
         return f"It can go as it is: nothing to change{_and_warnings(warnings)}; {reached} on a DHCP address."
-    return f"It can go. {_count(effects, 'change')}{_and_warnings(warnings)}; afterwards {reached} on a DHCP address."
+    return f"It can go. {counted(effects, 'change')}{_and_warnings(warnings)}; afterwards {reached} on a DHCP address."
 
 
 def _and_warnings(count: int) -> str:
-    return f", {_count(count, 'warning')}" if count else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f", {counted(count, 'warning')}" if count else ""
 
 
 def _summary(changes: Changes) -> Iterator[Line]:
@@ -222,7 +218,7 @@ def _summary(changes: Changes) -> Iterator[Line]:
     for effect in changes.effects:
         if isinstance(effect, PackageEdit) and effect.change.install:
             change = effect.change
-            detail = [_count(len(change.install), "package")]
+            detail = [counted(len(change.install), "package")]
             detail += [size(change.download_bytes)] if change.download_bytes else []
             detail += [f"from {change.origin}"] if change.origin else []
             yield from _wrapped("  install  ", f"{_names(change.install)} ({', '.join(detail)})")
@@ -273,7 +269,7 @@ def _effects(effects: Sequence[Effect]) -> Iterator[Line]:
                 continue  # said with its folder
             case Removal(path=path, why=why):
                 inside = sum(isinstance(e, Removal) and e.path.startswith(path + "/") for e in effects)
-                more = f" and {_count(inside, 'entry')} in it".replace("entrys", "entries") if inside else ""
+                more = f" and {counted(inside, 'entry')} in it" if inside else ""
                 yield from _reasoned(f"remove {shown(path)}{more}", why)
             case Edit(path=path, before=before, after=after, why=why):
                 yield from _reasoned(f"{'add   ' if before is None else 'edit  '} {shown(path)}", why)
@@ -282,10 +278,10 @@ def _effects(effects: Sequence[Effect]) -> Iterator[Line]:
                     yield Line(f"  {text}", style)
             case PackageEdit(change=change, why=why):
                 if change.remove:
-                    yield from _reasoned("remove packages", why)
+                    yield from _reasoned(f"remove {counted(len(change.remove), 'package')}", why)
                     yield from _wrapped("         ", ", ".join(f"{p.name} {p.version}" for p in change.remove))
                 if change.install:
-                    yield from _reasoned(f"install {_count(len(change.install), 'package')}", why)
+                    yield from _reasoned(f"install {counted(len(change.install), 'package')}", why)
                     yield from _wrapped("         ", ", ".join(f"{p.name} {p.version}" for p in change.install))
             case LayoutEdit(change=layout, why=why):
                 yield from _reasoned(_layout_words(layout), why)

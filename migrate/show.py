@@ -1,6 +1,7 @@
 """What the user sees of a run: bars on a terminal, plain lines without one, JSON lines for programs. Nothing else draws."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from migrate.errors import MigrateError, NotMigratable
 from migrate.run import Event, Note, Progress, StageBegan, StageDone
-from migrate.text import clock, shown, size
+from migrate.text import clock, counted, shown, size
 
 Listener = Callable[[Event], None]
 PLAIN_EVERY_S = 10.0
@@ -66,7 +67,7 @@ class PlainLines:
             case StageBegan(stage=stage):
                 self._next[stage] = time.monotonic() + PLAIN_EVERY_S
                 self._say(f"   {stage}")
-            case Progress(stage=stage) if time.monotonic() >= self._next.get(stage, 0.0):
+            case Progress(stage=stage) if time.monotonic() >= self._next.get(stage, math.inf):
                 self._next[stage] = time.monotonic() + PLAIN_EVERY_S
                 self._say(f"   {stage:<11} {self._rate.words(event)}")
             case StageDone(stage=stage, summary=summary, seconds=seconds):
@@ -179,8 +180,9 @@ class Rate:
 def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, str]]:
     """Return the lines of an error and their styles, as screens.md has them: what happened, then what to do next."""
     if isinstance(error, NotMigratable):
-        count = len(error.reasons)
-        head = f"{shown(error.subject)} cannot be moved, for {count} reason{'s' if count > 1 else ''}; nothing was touched:"
+        head = (
+            f"{shown(error.subject)} cannot be moved, for {counted(len(error.reasons), 'reason')}; nothing was touched:"
+        )
         found = [(head, "bold red")]
         for reason in error.reasons:
             found.append((f"  {reason.code:<10} {shown(reason.text)}", ""))

@@ -31,6 +31,13 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 change", "2 changes", "3 entries"."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun}"
+
+
 def clock(seconds: float) -> str:
     """Return a duration as "1:31" or "1:02:03"."""
     minutes, rest = divmod(round(seconds), 60)

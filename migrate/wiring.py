@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import cast
+
+from pydantic import JsonValue
 
 from adapters.files import FileSource
 from adapters.magalu import (
@@ -21,15 +23,17 @@ from adapters.magalu import (
 )
 from adapters.magalu import Settings as TargetSettings
 from adapters.magalu.imports import Patience
+from adapters.magalu.target import FILE_LIMIT
 from adapters.sandbox import Exchange, Sandbox
 from adapters.sandbox import sandbox as open_sandbox
 from migrate.doctor import Check, Checked
 from migrate.errors import MigrateError, UsageError
+from migrate.guest import Guest
 from migrate.guests.rooms import Choice
 from migrate.guests.rooms import Rooms as GuestRooms
 from migrate.guests.rooms import trouble as room_trouble
 from migrate.job import Ledger, Made
-from migrate.pipeline import JsonObject, Prover, Rooms
+from migrate.pipeline import JsonObject, Prover, Repair, Rooms
 from migrate.preview import Line
 from migrate.proof import kvm
 from migrate.proof.proof import to_json as proof_json
@@ -74,22 +78,76 @@ def source(run: Run, address: str, disk_format: str | None) -> tuple[Source, VmR
     return files, next(files.vms())
 
 
-def rooms(run: Run, choice: str) -> Rooms:
-    """Return the rooms of this machine. KVM is believed only after a guest ran; what that means is said once."""
-    state = kvm.usable(run)
-    if not state.usable:
-        run.tell(
-            Note(
-                f"KVM does not work here: {state.why}. The guest is emulated, which is slower and changes nothing else."
-            )
-        )
-    return GuestRooms(kvm=state.usable, choice=Choice(choice))
+class Host:
+    """What this machine can do, found out when it is first needed: a VM that is refused is refused at once."""
+
+    def __init__(self) -> None:
+        self._kvm: bool | None = None
+
+    def has_kvm(self, run: Run) -> bool:
+        """Whether KVM is of use; it is believed only after a guest ran. What it means where it is not is said once."""
+        if self._kvm is None:
+            state = kvm.usable(run)
+            if not state.usable:
+                run.tell(
+                    Note(
+                        f"KVM does not work here: {state.why}. The guest is emulated, which is slower and changes nothing else."
+                    )
+                )
+            self._kvm = state.usable
+        return self._kvm
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """The rooms of this machine. Which one it is, is decided when a guest is opened."""
+
+    host: Host
+    choice: Choice
+
+    def look(self, run: Run, uri: str, firmware: Firmware | None) -> AbstractContextManager[Guest]:
+        return GuestRooms(self.host.has_kvm(run), self.choice).look(run, uri, firmware)
+
+    def repair(self, run: Run, uri: str, overlay: Path, firmware: Firmware | None) -> AbstractContextManager[Repair]:
+        return GuestRooms(self.host.has_kvm(run), self.choice).repair(run, uri, overlay, firmware)
+
+
+def rooms(host: Host, choice: str) -> Rooms:
+    """Return the rooms of this machine."""
+    return _Rooms(host, Choice(choice))
 
 
 def image_name(vm: str) -> str:
     """Return the default name of a VM's image: its own, with the day."""
     safe = "".join(char if char.isascii() and (char.isalnum() or char in "-_") else "-" for char in vm)
     return f"{safe.strip('-')[:240] or 'vm'}-{date.today():%Y%m%d}"
+
+
+def cloud(run: Run, place: Place) -> dict[str, JsonValue]:
+    """Return what tells the cloud of a place from any other: the names of a job's request that `place_of` reads.
+
+    Raise UsageError that lists every credential that is missing, or for a region that there is not.
+    """
+    if place.sandbox:
+        return {"region": "sandbox", "api": None}
+    quiet = Run(run.work, stop=run.stop)  # what there is to say is said when the keys are used
+    found = find_credentials(Given(region=place.region), os.environ, quiet)
+    region(found.region, api_url=os.environ.get(API_URL_ENV), s3_url=os.environ.get(S3_URL_ENV))
+    return {"region": found.region, "api": os.environ.get(API_URL_ENV)}
+
+
+def place_of(request: Mapping[str, JsonValue], work: Path) -> Place:
+    """Return the place that a job's request names. Raise UsageError where the environment leads to another one now."""
+    if request.get("region") == "sandbox":
+        return Place(True, None, None, FILE_LIMIT, work)
+    wanted, present = request.get("api"), os.environ.get(API_URL_ENV)
+    if wanted != present:
+        raise UsageError(
+            f"what this job made is at {shown(str(wanted or 'Magalu Cloud'))}, and {API_URL_ENV} is {present or 'not set'}",
+            hint=f"Set {API_URL_ENV}={wanted} as it was." if wanted else f"Unset {API_URL_ENV}.",
+        )
+    named = request.get("region")
+    return Place(False, str(named) if named else None, None, FILE_LIMIT, work)
 
 
 @contextmanager
@@ -115,12 +173,18 @@ def _credentials(box: Sandbox) -> Credentials:
     return Credentials(keys.key_id, keys.key_secret, api_key=keys.api_key, region=keys.region)
 
 
-def take_back(target: MagaluTarget, made: Sequence[Made]) -> None:
-    """Delete what an unfinished job made remotely: images that were ordered, objects and uploads, then an empty bucket."""
+def take_back(target: MagaluTarget, made: Sequence[Made]) -> Iterator[str]:
+    """Delete what an unfinished job made remotely: images that were ordered, objects and uploads, then an empty bucket.
+
+    Yield what could not be, in words.
+    """
     for one in made:
         match one.kind, one.names:
             case "image", {"name": name, "id": id_}:
                 target.delete_image(name, id_)
+            case "image", {"name": name}:
+                # Nobody heard the order's answer, so nobody knows whether there is an image: deleting by name might hit another's.
+                yield f"an image {name} may have been ordered; look for it: mgc vm images custom list"
             case (("object" | "upload"), {"bucket": bucket, "key": key}):
                 target.discard(ObjectRef(bucket, key, 0))
     for one in made:
@@ -139,13 +203,14 @@ def serve_sandbox(run: Run, folder: Path, say: Callable[[str], None]) -> None:
         say(f"In another terminal:  . {box.environment_file} && magalu-migrate vm DISK")
         say("Ctrl-C ends it.")
         run.stop.wait()
+        run.check()
 
 
-def prover(run: Run) -> Prover:
-    """Return the boot proof for this machine; whether KVM works is found out once."""
-    usable = kvm.usable(run).usable
+def prover(host: Host) -> Prover:
+    """Return the boot proof for this machine."""
 
     def boot(run: Run, image: Path, *, firmware: Firmware, user: str | None, root_grows: bool = True) -> JsonObject:
+        usable = host.has_kvm(run)
         return cast(
             JsonObject,
             proof_json(
@@ -201,5 +266,5 @@ def _credentials_check(run: Run) -> Check:
     try:
         found = find_credentials(Given(), os.environ, run)
     except MigrateError as error:
-        return Check("miss", error.message, error.hint)
+        return Check("miss", error.message, error.hint, without="preview, inspect, prove, and vm with --sandbox")
     return Check("ok", f"Magalu Cloud: credentials for {found.region}")
