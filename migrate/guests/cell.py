@@ -82,20 +82,25 @@ class Cell:
             yield
 
     @contextmanager
-    def disk(self, uri: str, number: int) -> Iterator[str]:
-        """Show an NBD endpoint as a file in the cell while the block lasts, and yield its path. What is written to it is forgotten then."""
+    def disk(self, uri: str, name: str, part: tuple[int, int] | None = None) -> Iterator[str]:
+        """Show an NBD endpoint as a file in the cell while the block lasts, and yield its path. What is written to it is forgotten then.
+
+        `part` is an offset and a size in bytes where only a part of it is to be shown.
+        """
         folder = Path(
             tempfile.mkdtemp(prefix="cell-")
         )  # a socket's path is at most 107 bytes long, and a work folder's may be more
         path = folder / "nbd"
         # The cow filter keeps writes to itself: replaying a journal must not need a second copy of the disk.
-        serve: list[str | Path] = ["nbdkit", "--foreground", "--unix", path, "--filter=cow", "nbd", f"uri={uri}"]
+        serve: list[str | Path] = ["nbdkit", "--foreground", "--unix", path, "--filter=cow"]
+        serve += ["--filter=offset"] * bool(part) + ["nbd", f"uri={uri}"]
+        serve += [f"offset={part[0]}", f"range={part[1]}"] if part else []
         try:
             with (
                 socket.socket(socket.AF_UNIX) as connection,
                 self.run.daemon(serve, ready=lambda: _connected(connection, path)),
             ):
-                at = f"{ROOM}/disk{number}"
+                at = f"{ROOM}/{name}"
                 # The cell sees no socket of the host: it is handed one that is connected.
                 argv = ["nbdfuse", f"{at}/nbd", "--fd", str(connection.fileno())]
                 with self.mounted(argv, at, pass_fds=(connection.fileno(),)):

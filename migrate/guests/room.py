@@ -237,10 +237,10 @@ def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
     with ExitStack() as stack:
         cell = stack.enter_context(open_cell(run))
         agent = stack.enter_context(open_agent(cell, "/"))
-        disk = stack.enter_context(cell.disk(uri, 0))
+        disk = stack.enter_context(cell.disk(uri, "disk"))
         table = read_table(cell, disk, 0)
         filesystems = list(read_filesystems(cell, disk, table))
-        lowers = {fs.device: _mount_ext(stack, cell, disk, fs) for fs in filesystems if fs.type in EXT}
+        lowers = {fs.device: _mount_ext(stack, cell, uri, disk, fs) for fs in filesystems if fs.type in EXT}
         root = _root(agent, filesystems, lowers)
         layout = _layout(cell, agent, table, filesystems, lowers, root, hint)
         cell.tool(["mkdir", "-p", MERGED, f"{ROOM}/tools"])
@@ -259,15 +259,18 @@ def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
         yield RoomGuest(run, cell, agent, layout, layers)
 
 
-def _mount_ext(stack: ExitStack, cell: Cell, disk: str, fs: Filesystem) -> str:
+def _mount_ext(stack: ExitStack, cell: Cell, uri: str, disk: str, fs: Filesystem) -> str:
     """Mount a file system read-only. A dirty journal (every snapshot of a running VM) is replayed before, into a copy that is forgotten."""
-    at = f"{ROOM}/{fs.device.rpartition('/')[2]}"
+    name = fs.device.rpartition("/")[2]
     start = fs.start or 0
     if _needs_recovery(cell, disk, start):
+        # e2fsck forgets an offset when it opens the disk again after the replay: it gets a file of its own.
+        disk, start = stack.enter_context(cell.disk(uri, f"{name}-alone", (start, fs.size))), 0
         try:
-            cell.tool(["e2fsck", "-p", f"{disk}?offset={start}"], limits=READING, ok=(0, 1))
+            cell.tool(["e2fsck", "-p", disk], limits=READING, ok=(0, 1))
         except ToolFailed as error:
             raise Unsuitable(f"the journal of {fs.device} could not be replayed here: {_last(error.stderr)}") from error
+    at = f"{ROOM}/{name}"
     options = f"ro,norecovery,offset={start},allow_other,{FOR_EVER}"
     stack.enter_context(cell.mounted(["fuse2fs", disk, at, "-f", "-o", options], at))
     return at
