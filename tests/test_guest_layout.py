@@ -9,6 +9,7 @@ import pytest
 
 from migrate.errors import GuestError
 from migrate.guest import Entry, File, Filesystem, Folder, Kind, Link
+from migrate.guests.appliance import open_appliance
 from migrate.guests.cell import Unsuitable
 from migrate.guests.disks import (
     Partition,
@@ -281,3 +282,62 @@ def test_a_disk_that_is_one_file_system_without_a_table_is_read(run: Run) -> Non
     with served(run, disk, "raw") as uri, Rooms(kvm=False).look(run, uri, None) as guest:
         assert (guest.layout.table, guest.layout.root_filesystem.mountpoint) == ("none", "/")
     assert not [note for note in notes if isinstance(note, Note)]
+
+
+LVM_FSTAB = (
+    "/dev/mapper/my--vg-root / ext4 defaults 0 1\nLABEL=boot /boot ext4 defaults 0 2\n/dev/my-vg/swap none swap sw 0 0\n"
+    "UUID=99999999-0000-4000-8000-000000000001 /srv ext4 defaults 0 2\n"
+)
+
+
+@pytest.mark.slow
+def test_a_root_on_a_logical_volume_is_read_without_device_mapper(run: Run) -> None:
+    tree = GUEST | {"/etc/fstab": File(LVM_FSTAB.encode())}
+    disk = _lvm_disk(run, tree, growing=False)
+    with served(run, disk, "qcow2") as uri, open_room(run, uri, None) as guest:
+        found = {fs.device: (fs.type, fs.mountpoint, fs.disk) for fs in guest.layout.filesystems}
+        assert found == {
+            "/dev/sda1": ("ext4", "/boot", 0),
+            "/dev/sda2": ("LVM2_member", None, 0),
+            "/dev/my-vg/root": ("ext4", "/", None),
+            "/dev/my-vg/swap": ("swap", "swap", None),
+        }
+        assert guest.load("/etc/journaled") == tree["/etc/journaled"]
+        assert [layer.mountpoint for layer in guest.layers] == ["/", "/boot"]
+
+
+@pytest.mark.slow
+def test_a_root_on_a_logical_volume_of_two_pieces_is_left_to_the_appliance(run: Run) -> None:
+    disk = _lvm_disk(run, GUEST, growing=True)
+    with (
+        served(run, disk, "qcow2") as uri,
+        pytest.raises(Unsuitable, match=r"its root file system is on /dev/sda2 \(LVM2_member\)"),
+        open_room(run, uri, None),
+    ):
+        pass
+
+
+def _lvm_disk(run: Run, tree: dict[str, Entry], *, growing: bool) -> Path:
+    """A disk with /boot and a volume group, made by LVM itself; `growing` extends the root behind the swap space."""
+    put(run.work / "tree", tree)
+    sh("tar", "-C", run.work / "tree", "--numeric-owner", "-cf", run.work / "tree.tar", ".")
+    disk = run.work / "lvm.qcow2"
+    sh("qemu-img", "create", "-q", "-f", "qcow2", disk, "192M")
+    with open_appliance(run, [disk], kvm=False) as appliance:
+        call = appliance.call
+        call.part_init("/dev/sda", "gpt")
+        call.part_add("/dev/sda", "p", 2048, 2048 + 32 * 2048 - 1)
+        call.part_add("/dev/sda", "p", 34 * 2048, 190 * 2048 - 1)
+        call.mkfs("ext4", "/dev/sda1", label="boot")
+        call.pvcreate("/dev/sda2")
+        call.vgcreate("my-vg", ["/dev/sda2"])
+        call.lvcreate("root", "my-vg", 64)
+        call.lvcreate("swap", "my-vg", 32)
+        if growing:
+            call.lvresize("/dev/my-vg/root", 100)
+        call.mkfs("ext4", "/dev/my-vg/root")
+        call.mkswap("/dev/my-vg/swap")
+        call.mount("/dev/my-vg/root", "/")
+        call.tar_in(str(run.work / "tree.tar"), "/")
+        call.umount_all()
+    return disk

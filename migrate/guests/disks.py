@@ -196,14 +196,20 @@ def find_filesystem(filesystems: Sequence[Filesystem], spec: str) -> Filesystem 
 def device_names(fs: Filesystem) -> frozenset[str]:
     """Return the names that a file system's device may have had in the guest, by the kind of its disk's controller."""
     if fs.disk is None:
-        group, _, volume = fs.device.removeprefix("/dev/").partition("/")
-        mapped = f"{group.replace('-', '--')}-{volume.replace('-', '--')}"
-        return frozenset({fs.device, f"/dev/mapper/{mapped}"})
+        return frozenset({fs.device, mapped_name(fs.device)})
     letter = disk_device(fs.disk).removeprefix("/dev/sd")
     number = "" if fs.partition is None else str(fs.partition)
     p = f"p{number}" if number else ""
     plain = {f"/dev/{kind}{letter}{number}" for kind in ("sd", "vd", "xvd", "hd")}
     return frozenset(plain | {f"/dev/nvme{fs.disk}n1{p}", f"/dev/nvme0n{fs.disk + 1}{p}", f"/dev/mmcblk{fs.disk}{p}"})
+
+
+def mapped_name(device: str) -> str:
+    """Return the name that device-mapper gives to a logical volume; anything else is its own name. Source: lvm(8), "Valid names"."""
+    group, slash, volume = device.removeprefix("/dev/").partition("/")
+    if not slash or group in ("mapper", "disk"):
+        return device
+    return f"/dev/mapper/{group.replace('-', '--')}-{volume.replace('-', '--')}"
 
 
 def _after(text: str, prefix: str) -> str | None:

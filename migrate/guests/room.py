@@ -34,13 +34,18 @@ from migrate.guests.disks import (
     LOCKED,
     Table,
     assembled,
+    filesystem,
+    find_filesystem,
     fstab_lines,
     is_root,
     many_roots,
+    mapped_name,
     no_root,
+    probed,
     read_filesystems,
     read_table,
 )
+from migrate.guests.lvm import volumes
 from migrate.guests.packages import Packages
 from migrate.guests.paths import resolved
 from migrate.guests.system import System
@@ -206,11 +211,10 @@ class RoomGuest:
         """grub-mkconfig names the root by UUID only where /dev/disk/by-uuid shows it."""
         words = []
         for fs in self._layout.filesystems:
-            if fs.disk is not None:
-                words += ["--dev-bind", "/dev/null", fs.device]
-                words += (
-                    [] if fs.uuid is None else ["--symlink", f"../..{fs.device[4:]}", f"/dev/disk/by-uuid/{fs.uuid}"]
-                )
+            node = fs.device if fs.disk is not None else mapped_name(fs.device)
+            words += ["--dev-bind", "/dev/null", node]
+            words += [] if fs.uuid is None else ["--symlink", node, f"/dev/disk/by-uuid/{fs.uuid}"]
+            words += [] if fs.disk is not None else ["--symlink", node, fs.device]
         return words
 
     def _stand_ins(self) -> list[str]:
@@ -237,10 +241,11 @@ def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
     with ExitStack() as stack:
         cell = stack.enter_context(open_cell(run))
         agent = stack.enter_context(open_agent(cell, "/"))
-        disk = stack.enter_context(cell.disk(uri, "disk"))
-        table = read_table(cell, disk, 0)
-        filesystems = list(read_filesystems(cell, disk, table))
-        lowers = {fs.device: _mount_ext(stack, cell, uri, disk, fs) for fs in filesystems if fs.type in EXT}
+        disk = Disk(cell, uri, stack.enter_context(cell.disk(uri, "disk")))
+        table = read_table(cell, disk.path, 0)
+        placed = list(_placed(disk, table))
+        lowers = {each.fs.device: _mount_ext(stack, disk, each) for each in placed if each.fs.type in EXT}
+        filesystems = [each.fs for each in placed]
         root = _root(agent, filesystems, lowers)
         layout = _layout(cell, agent, table, filesystems, lowers, root, hint)
         cell.tool(["mkdir", "-p", MERGED, f"{ROOM}/tools"])
@@ -249,7 +254,7 @@ def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
             if fs.mountpoint is None or not fs.mountpoint.startswith("/"):
                 continue
             if fs.type == "vfat":
-                lowers[fs.device] = _copied_vfat(cell, disk, fs)
+                lowers[fs.device] = _copied_vfat(disk, fs)
             if fs.mountpoint != "/" and agent.at(MERGED).kind(fs.mountpoint) is not Kind.FOLDER:
                 raise Unsuitable(f"{fs.mountpoint}, where its fstab mounts {fs.device}, is no folder")
             if fs.device in lowers:
@@ -259,28 +264,69 @@ def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
         yield RoomGuest(run, cell, agent, layout, layers)
 
 
-def _mount_ext(stack: ExitStack, cell: Cell, uri: str, disk: str, fs: Filesystem) -> str:
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The guest's disk in a cell: the file that shows it, and the NBD endpoint behind it."""
+
+    cell: Cell
+    uri: str
+    path: str
+
+    def read(self, offset: int, size: int) -> bytes:
+        words = [
+            "dd",
+            f"if={self.path}",
+            f"skip={offset}",
+            f"count={size}",
+            "iflag=skip_bytes,count_bytes",
+            "status=none",
+        ]
+        return self.cell.tool(words, limits=READING).stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file system and where it begins on the disk, in bytes; on a logical volume too."""
+
+    fs: Filesystem
+    offset: int
+
+
+def _placed(disk: Disk, table: Table) -> Iterator[Placed]:
+    """Yield all that has a superblock, and what is on logical volumes that lie in one piece."""
+    for fs in read_filesystems(disk.cell, disk.path, table):
+        start = fs.start or 0
+        yield Placed(fs, start)
+        if fs.type == "LVM2_member":
+            for volume in volumes(lambda offset, size, start=start: disk.read(start + offset, size)):  # type: ignore[misc]
+                offset = start + volume.offset
+                found = probed(disk.cell, disk.path, offset, volume.size)
+                if "TYPE" in found:
+                    yield Placed(filesystem(found, volume.device, volume.size, None, None, None, None), offset)
+
+
+def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> str:
     """Mount a file system read-only. A dirty journal (every snapshot of a running VM) is replayed before, into a copy that is forgotten."""
-    name = fs.device.rpartition("/")[2]
-    start = fs.start or 0
-    if _needs_recovery(cell, disk, start):
+    name = placed.fs.device.removeprefix("/dev/").replace("/", "-")
+    path, start = disk.path, placed.offset
+    if _needs_recovery(disk, start):
         # e2fsck forgets an offset when it opens the disk again after the replay: it gets a file of its own.
-        disk, start = stack.enter_context(cell.disk(uri, f"{name}-alone", (start, fs.size))), 0
+        path, start = stack.enter_context(disk.cell.disk(disk.uri, f"{name}-alone", (start, placed.fs.size))), 0
         try:
-            cell.tool(["e2fsck", "-p", disk], limits=READING, ok=(0, 1))
+            disk.cell.tool(["e2fsck", "-p", path], limits=READING, ok=(0, 1))
         except ToolFailed as error:
-            raise Unsuitable(f"the journal of {fs.device} could not be replayed here: {_last(error.stderr)}") from error
-    at = f"{ROOM}/{name}"
+            raise Unsuitable(
+                f"the journal of {placed.fs.device} could not be replayed here: {_last(error.stderr)}"
+            ) from error
+    at = f"{ROOM}/on-{name}"
     options = f"ro,norecovery,offset={start},allow_other,{FOR_EVER}"
-    stack.enter_context(cell.mounted(["fuse2fs", disk, at, "-f", "-o", options], at))
+    stack.enter_context(disk.cell.mounted(["fuse2fs", path, at, "-f", "-o", options], at))
     return at
 
 
-def _needs_recovery(cell: Cell, disk: str, start: int) -> bool:
+def _needs_recovery(disk: Disk, start: int) -> bool:
     """Source: ext4 disk layout, s_feature_incompat at 0x60 of the superblock, INCOMPAT_RECOVER 0x4."""
-    words = ["dd", f"if={disk}", "bs=1", f"skip={start + 1024 + 0x60}", "count=4", "status=none"]
-    found = cell.tool(words, limits=READING).stdout
-    return bool(struct.unpack("<I", found)[0] & 4)
+    return bool(struct.unpack("<I", disk.read(start + 1024 + 0x60, 4))[0] & 4)
 
 
 def _root(agent: AgentFiles, filesystems: Sequence[Filesystem], lowers: Mapping[str, str]) -> Filesystem:
@@ -307,14 +353,12 @@ def _layout(
     entry = agent.at(lowers[root.device]).load("/etc/fstab")
     fstab = entry.text if isinstance(entry, File) else ""
     layout = assembled([table], filesystems, root.device, fstab, hint)
-    mounted = {fs.mountpoint for fs in layout.filesystems}
     for line in fstab_lines(fstab):
-        if line.mountpoint.startswith("/dev/mapper/") or (
-            line.spec.startswith("/dev/mapper/") and line.mountpoint not in mounted
-        ):
-            top = line.mountpoint.split("/")[1] if line.mountpoint.startswith("/") else ""
-            if top in NEEDED:
-                raise Unsuitable(f"{line.mountpoint} of the guest is on {line.spec}, a logical volume")
+        here = line.spec.startswith("/dev/") or "=" in line.spec
+        wanted = here and line.mountpoint.startswith("/") and line.mountpoint.split("/")[1] in NEEDED
+        if wanted and "noauto" not in line.options and find_filesystem(layout.filesystems, line.spec) is None:
+            # On a volume of several pieces, perhaps; whatever it is, the appliance has it, and what lies below must not be taken for it.
+            raise Unsuitable(f"{line.mountpoint} of the guest is on {line.spec}, which is not read here")
     free = {device: _free(cell, at) for device, at in lowers.items()}
     found = tuple(replace(fs, free=free.get(fs.device) if fs.mountpoint else None) for fs in layout.filesystems)
     return replace(layout, filesystems=found)
@@ -325,11 +369,12 @@ def _free(cell: Cell, at: str) -> int:
     return int(blocks) * int(size)
 
 
-def _copied_vfat(cell: Cell, disk: str, fs: Filesystem) -> str:
+def _copied_vfat(disk: Disk, fs: Filesystem) -> str:
     """Copy an EFI system partition out, some megabytes: no FUSE program reads vfat."""
-    at = f"{ROOM}/{fs.device.rpartition('/')[2]}"
+    cell = disk.cell
+    at = f"{ROOM}/on-{fs.device.rpartition('/')[2]}"
     cell.tool(["mkdir", "-p", at])
-    argv = ["mcopy", "-s", "-p", "-n", "-i", f"{disk}@@{fs.start or 0}", "::*", at]
+    argv = ["mcopy", "-s", "-p", "-n", "-i", f"{disk.path}@@{fs.start or 0}", "::*", at]
     try:
         cell.tool(argv, limits=READING, timeout=300, env={"MTOOLS_SKIP_CHECK": "1"})
     except ToolFailed as error:
@@ -374,7 +419,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 case "$where" in
-/boot|/boot/*|{shlex.quote(boot.device)}) {_probe_answers(layout, boot)} ;;
+/boot|/boot/*|{shlex.quote(boot.device)}|{shlex.quote(mapped_name(boot.device))}) {_probe_answers(layout, boot)} ;;
 *) {_probe_answers(layout, root)} ;;
 esac
 case "$target" in
@@ -387,7 +432,8 @@ partmap) echo "$partmap" ;;
 drive) echo "($place)" ;;
 disk) echo "$disk" ;;
 compatibility_hint) echo "$place" ;;
-abstraction|hints_string|bios_hints|efi_hints|baremetal_hints|cryptodisk_uuid) echo ;;
+abstraction) echo "$abstraction" ;;
+hints_string|bios_hints|efi_hints|baremetal_hints|cryptodisk_uuid) echo ;;
 *) exit 1 ;;
 esac
 """
@@ -395,15 +441,18 @@ esac
 
 def _probe_answers(layout: Layout, fs: Filesystem) -> str:
     partmap = {"dos": "msdos"}.get(layout.table, layout.table)
+    volume = fs.disk is None
+    device = mapped_name(fs.device) if volume else fs.device
     values = {
-        "device": fs.device,
-        "disk": fs.device.rstrip("0123456789"),
+        "device": device,
+        "disk": device.rstrip("0123456789"),
         "fs": "ext2" if fs.type in EXT else fs.type,
         "uuid": fs.uuid or "",
         "label": fs.label or "",
         "partuuid": fs.partuuid or "",
         "partmap": partmap,
-        "place": f"hd{fs.disk or 0},{partmap}{fs.partition or 1}",
+        "abstraction": "lvm" if volume else "",
+        "place": f"lvm/{device.rpartition('/')[2]}" if volume else f"hd{fs.disk},{partmap}{fs.partition or 1}",
     }
     return " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
 

@@ -1,0 +1,196 @@
+"""Logical volumes, found without device-mapper: LVM's own text on a physical volume says where each lies.
+
+Only a volume that lies in one piece on this one physical volume can be read so; that is how installers make them. Others are left out, and the
+appliance, which has LVM, is used. Sources: lvm2's lib/format_text/layout.h and lib/label/label.c; vgcfgbackup(8) for the text.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from migrate.errors import GuestError
+
+SECTOR = 512
+LABEL_SECTORS = 4
+MDA_MAGIC = b" LVM2 x[5A%r0N*>"
+MOST_TEXT = 16 << 20
+DEEPEST = 8
+
+Value = int | float | str | list["Value"] | dict[str, "Value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A logical volume and where it lies in its physical volume, in bytes."""
+
+    group: str
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def device(self) -> str:
+        return f"/dev/{self.group}/{self.name}"
+
+
+def volumes(read: Callable[[int, int], bytes]) -> tuple[Volume, ...]:
+    """Return the readable volumes of a physical volume; `read(offset, size)` reads it. Raise GuestError where its metadata is broken."""
+    text = metadata(read)
+    if text is None:
+        return ()
+    groups = parsed(text)
+    return tuple(
+        volume for name, group in groups.items() if isinstance(group, dict) for volume in _volumes(name, group)
+    )
+
+
+def metadata(read: Callable[[int, int], bytes]) -> str | None:
+    """Return the newest text on a physical volume; None where it holds none (another one of its group does)."""
+    labels = read(0, LABEL_SECTORS * SECTOR)
+    for at in range(0, len(labels), SECTOR):
+        label = labels[at : at + SECTOR]
+        if label[:8] == b"LABELONE" and label[24:32] == b"LVM2 001":
+            break
+    else:
+        raise GuestError("a partition that says it is an LVM physical volume has no label")
+    (header,) = struct.unpack_from("<I", label, 20)
+    areas = _locations(label, header + 40)  # behind the volume's id and size
+    _, after = areas
+    metadata_areas, _ = _locations(label, after)
+    for offset, size in metadata_areas:
+        if (text := _area(read, offset, size)) is not None:
+            return text
+    return None
+
+
+def _locations(label: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
+    """Read a list of (offset, size) that ends with zeros, and say where it ends."""
+    found = []
+    while at + 16 <= len(label):
+        offset, size = struct.unpack_from("<QQ", label, at)
+        at += 16
+        if not offset:
+            break
+        found.append((offset, size))
+    return found, at
+
+
+def _area(read: Callable[[int, int], bytes], offset: int, size: int) -> str | None:
+    header = read(offset, SECTOR)
+    if header[4:20] != MDA_MAGIC:
+        raise GuestError("the LVM metadata of the guest is broken: its area has no magic")
+    at, length = struct.unpack_from("<QQ", header, 40)
+    if not at:
+        return None
+    if length > min(size, MOST_TEXT):
+        raise GuestError(f"the LVM metadata of the guest claims {length:,} bytes")
+    # The area is a ring; its first sector is the header.
+    first = min(length, size - at)
+    text = read(offset + at, first) + (read(offset + SECTOR, length - first) if first < length else b"")
+    return text.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _volumes(group: str, values: Mapping[str, Value]) -> Iterator[Volume]:
+    extent = _number(values, "extent_size") * SECTOR
+    physical = _section(values, "physical_volumes")
+    if len(physical) != 1:
+        return
+    (only,) = physical.values()
+    if not isinstance(only, dict):
+        return
+    start = _number(only, "pe_start") * SECTOR
+    for name, logical in _section(values, "logical_volumes").items():
+        if isinstance(logical, dict) and "VISIBLE" in _texts(logical, "status"):
+            pieces = [
+                value for key, value in logical.items() if re.fullmatch(r"segment\d+", key) and isinstance(value, dict)
+            ]
+            placed = _in_one_piece(pieces)
+            if placed is not None:
+                yield Volume(group, name, start + placed[0] * extent, placed[1] * extent)
+
+
+def _in_one_piece(segments: list[dict[str, Value]]) -> tuple[int, int] | None:
+    """Return the first extent and the number of extents where all segments follow one another on the disk."""
+    first = count = 0
+    for number, segment in enumerate(sorted(segments, key=lambda segment: _number(segment, "start_extent"))):
+        stripes = segment.get("stripes")
+        if segment.get("type") != "striped" or segment.get("stripe_count") != 1 or not isinstance(stripes, list):
+            return None
+        place = stripes[1] if len(stripes) == 2 else None
+        if not isinstance(place, int):
+            return None
+        if number == 0:
+            first = place
+        elif place != first + count:
+            return None
+        count += _number(segment, "extent_count")
+    return (first, count) if count else None
+
+
+def _section(values: Mapping[str, Value], name: str) -> dict[str, Value]:
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(values: Mapping[str, Value], name: str) -> int:
+    found = values.get(name)
+    if not isinstance(found, int):
+        raise GuestError(f"the LVM metadata of the guest is broken: {name} is no number")
+    return found
+
+
+def _texts(values: Mapping[str, Value], name: str) -> list[Value]:
+    found = values.get(name)
+    return found if isinstance(found, list) else []
+
+
+WORD = re.compile(r'"(?:[^"\\]|\\.)*"|#[^\n]*|[{}\[\],=]|[^\s{}\[\],="#]+')
+
+
+def parsed(text: str) -> dict[str, Value]:
+    """Read LVM's configuration text: `name { … }`, `name = value`, values being numbers, strings or lists. Source: lvm.conf(5)."""
+    words = [word for word in WORD.findall(text) if not word.startswith("#")]
+    words.reverse()
+    return _values(words, 0)
+
+
+def _values(words: list[str], depth: int) -> dict[str, Value]:
+    if depth > DEEPEST:
+        raise GuestError("the LVM metadata of the guest is nested too deep")
+    found: dict[str, Value] = {}
+    while words:
+        name = words.pop()
+        if name == "}":
+            return found
+        sign = words.pop() if words else ""
+        if sign == "{":
+            found[name] = _values(words, depth + 1)
+        elif sign == "=":
+            found[name] = _value(words)
+        else:
+            raise GuestError(f"the LVM metadata of the guest is broken at {name!r}")
+    if depth:
+        raise GuestError("the LVM metadata of the guest is cut off")
+    return found
+
+
+def _value(words: list[str]) -> Value:
+    word = words.pop() if words else ""
+    if word != "[":
+        return _scalar(word)
+    found: list[Value] = []
+    while words and (word := words.pop()) != "]":
+        if word != ",":
+            found.append(_scalar(word))
+    return found
+
+
+def _scalar(word: str) -> Value:
+    if word.startswith('"'):
+        return re.sub(r"\\(.)", r"\1", word[1:-1])
+    if re.fullmatch(r"-?\d+", word):
+        return int(word)
+    if re.fullmatch(r"-?\d+\.\d+", word):
+        return float(word)
+    raise GuestError(f"the LVM metadata of the guest is broken at {word!r}")
