@@ -1,0 +1,126 @@
+"""Opening a guest in whichever room: the rule, and that nothing outlives us."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from migrate.errors import Stopped
+from migrate.guest import Entry, File, Folder, Kind
+from migrate.guests.appliance_guest import ApplianceGuest
+from migrate.guests.room import RoomGuest
+from migrate.guests.rooms import Choice, Rooms
+from migrate.run import Run
+from tests.guest_disks import ext4_disk, overlay_of, put, served, sh
+
+pytestmark = pytest.mark.slow
+
+GUEST: dict[str, Entry] = {
+    "/etc/os-release": File(b"ID=debian\nVERSION_ID=12\n"),
+    "/etc/fstab": File(b"LABEL=root / ext4 defaults 0 1\n"),
+    "/boot": Folder(),
+}
+
+
+@pytest.fixture
+def disk(run: Run) -> Path:
+    put(run.work / "tree", GUEST)
+    return ext4_disk(run.work / "disk.raw", run.work / "tree")
+
+
+def test_without_kvm_the_overlay_room_is_taken_and_with_it_the_appliance(run: Run, disk: Path) -> None:
+    with served(run, disk, "raw") as uri:
+        with Rooms(kvm=False).look(run, uri, None) as guest:
+            assert isinstance(guest, RoomGuest)
+        with Rooms(kvm=False, choice=Choice.APPLIANCE).look(run, uri, None) as guest:
+            assert isinstance(guest, ApplianceGuest)
+            looked = guest.layout
+        with Rooms(kvm=True, choice=Choice.OVERLAY).look(run, uri, None) as guest:
+            assert isinstance(guest, RoomGuest)
+            # Both see the same disk; what is free differs by what ext4 keeps for itself.
+            assert [
+                (fs.device, fs.type, fs.uuid, fs.start, fs.size, fs.partuuid, fs.mountpoint)
+                for fs in looked.filesystems
+            ] == [
+                (fs.device, fs.type, fs.uuid, fs.start, fs.size, fs.partuuid, fs.mountpoint)
+                for fs in guest.layout.filesystems
+            ]
+            assert (looked.root, looked.firmware, looked.table, looked.disk_size) == (
+                guest.layout.root,
+                guest.layout.firmware,
+                guest.layout.table,
+                guest.layout.disk_size,
+            )
+
+
+def test_a_repair_in_the_overlay_room_is_on_the_overlay_once_it_is_finished(run: Run, disk: Path) -> None:
+    with served(run, disk, "raw") as uri:
+        overlay = overlay_of(run.work / "overlay.qcow2", uri)
+        with Rooms(kvm=False).repair(run, uri, overlay, None) as repair:
+            repair.guest.store("/etc/new", File(b"new", 0o640, 1, 2))
+            repair.finish()
+        with served(run, overlay, "qcow2") as repaired, Rooms(kvm=False).look(run, repaired, None) as guest:
+            assert guest.load("/etc/new") == File(b"new", 0o640, 1, 2)
+        with Rooms(kvm=False).look(run, uri, None) as guest:
+            assert guest.kind("/etc/new") is Kind.MISSING
+
+
+def test_a_stop_ends_a_program_of_the_guest_at_once(run: Run, disk: Path) -> None:
+    with served(run, disk, "raw") as uri, pytest.raises(Stopped), Rooms(kvm=False).look(run, uri, None) as guest:
+        assert isinstance(guest, RoomGuest)
+        threading.Timer(0.5, run.stop.set).start()
+        began = time.monotonic()
+        guest.cell.tool(["sleep", "60"])
+    assert time.monotonic() - began < 8
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from migrate.guests.rooms import Rooms
+from migrate.run import Run
+work, uri, overlay = sys.argv[1:]
+with Rooms(kvm=False).repair(Run(Path(work)), uri, Path(overlay), None) as repair:
+    print("open", flush=True)
+    repair.guest.cell.tool(["sleep", "600"])
+"""
+
+
+def test_a_killed_run_leaves_no_process_and_no_mount(run: Run, disk: Path) -> None:
+    mounts = Path("/proc/self/mountinfo").read_text()
+    with served(run, disk, "raw") as uri:
+        overlay = overlay_of(run.work / "overlay.qcow2", uri)
+        argv: list[str | Path] = [sys.executable, "-c", KILLED, run.work, uri, overlay]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None and child.stdout.readline() == "open\n"
+            time.sleep(1)
+            family = _descendants(child.pid)
+            assert len(family) > 8, "qemu, the cell, its FUSE programs, the agent"
+            child.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while (left := [pid for pid in family if _is_alive(pid)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left == [], [sh("ps", "-o", "pid=,args=", "-p", str(pid)) for pid in left]
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def _descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        for path in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+            children = {int(word) for word in path.read_text().split()} - found
+            found |= children
+            todo += children
+    return found
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
