@@ -104,6 +104,7 @@ class Cell:
                 # The cell sees no socket of the host: it is handed one that is connected.
                 argv = ["nbdfuse", f"{at}/nbd", "--fd", str(connection.fileno())]
                 with self.mounted(argv, at, pass_fds=(connection.fileno(),)):
+                    connection.close()  # nbdfuse has it; nbdkit ends only when nobody has
                     yield f"{at}/nbd"
         finally:
             with suppress(OSError):
