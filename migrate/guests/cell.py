@@ -9,6 +9,8 @@ Measured on the 2-core machine: a cell is there after 0.1 s.
 
 import json
 import os
+import pwd
+import shutil
 import socket
 import sys
 import tempfile
@@ -124,12 +126,11 @@ def _connected(connection: socket.socket, path: Path) -> bool:
 @contextmanager
 def open_cell(run: Run, *, most_bytes: int = MOST_BYTES) -> Iterator[Cell]:
     """Open a cell; leaving ends everything in it. Raise Unsuitable where this host does not allow it."""
-    if os.geteuid() != 0:
-        raise Unsuitable("an ordinary user cannot map the guest's users on this host; run as root")
+    users = _users()
     told, tell = os.pipe()
     try:
         os.set_blocking(told, False)
-        words = [sys.executable, "-I", userns.__file__, str(FIRST_USER), str(USERS), *_bwrap(tell, most_bytes)]
+        words = [sys.executable, "-I", userns.__file__, *map(str, users), *_bwrap(tell, most_bytes)]
         said = bytearray()
 
         def ready() -> bool:
@@ -150,6 +151,32 @@ def open_cell(run: Run, *, most_bytes: int = MOST_BYTES) -> Iterator[Cell]:
     finally:
         os.close(told)
         os.close(tell)
+
+
+def _users() -> tuple[int, int, int]:
+    """Return the first user, the first group and how many of both the cell may have. Raise Unsuitable where an ordinary user has none."""
+    if os.geteuid() == 0:
+        return FIRST_USER, FIRST_USER, USERS
+    user = pwd.getpwuid(os.geteuid())
+    ranges = [_range(Path(path), user) for path in ("/etc/subuid", "/etc/subgid")]
+    if shutil.which("newuidmap") is None or None in ranges:
+        raise Unsuitable(
+            f"{user.pw_name} may not map the guest's users: that takes newuidmap (package uidmap) and a range in /etc/subuid and /etc/subgid"
+        )
+    (first_user, users), (first_group, groups) = (found for found in ranges if found)
+    return first_user, first_group, min(users, groups)
+
+
+def _range(path: Path, user: pwd.struct_passwd) -> tuple[int, int] | None:
+    """Source: subuid(5)."""
+    if not path.is_file():
+        return None
+    for line in path.read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in (user.pw_name, str(user.pw_uid)):
+            first, count = map(int, rest.split(":"))
+            return first, count
+    return None
 
 
 def _bwrap(info: int, most_bytes: int) -> list[str]:
