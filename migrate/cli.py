@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from migrate.pipeline import migrate as migrate_vm
 from migrate.preview import Line
 from migrate.remediation import Settings
 from migrate.run import Run
-from migrate.source import Firmware
+from migrate.source import Firmware, VmRef
 from migrate.text import clock, shown, size
 
 FAILED, STOPPED = MigrateError.exit_code, Stopped.exit_code
@@ -55,6 +55,18 @@ class GuestOptions:
         said += [f"--skip={name}" for name in self.skip]
         said += ["--keep-machine-id"] if self.keep_machine_id else []
         return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
+
+    def request(self, ref: VmRef, image: str | None, cloud: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """Everything that makes two calls of `vm` the same job; `image` is the name that was asked for, None for the default."""
+        return {
+            "address": ref.address,
+            "format": self.disk_format,
+            "image": image,
+            **cloud,
+            "skip": [*sorted(set(self.skip))],
+            "keep_machine_id": self.keep_machine_id,
+            "force_datasource": self.force_datasource,
+        }
 
     @property
     def settings(self) -> Settings:
@@ -218,15 +230,7 @@ def vm(
         first, ref = wiring.source(Run(outer.work, stop=outer.stop), address, options.disk_format)
         first.describe(ref)
         place = wiring.Place(sandbox, region, bucket, int(size_limit * 10**9), options.work)
-        request: dict[str, JsonValue] = {
-            "address": ref.address,
-            "image": name,
-            **wiring.cloud(outer, place),
-            "skip": [*sorted(options.skip)],
-            "keep_machine_id": options.keep_machine_id,
-            "force_datasource": options.force_datasource,
-        }
-        job = Jobs(options.work).find(ref.name, request)
+        job = Jobs(options.work).find(ref.name, options.request(ref, name, wiring.cloud(outer, place)))
         with job.locked(), _blank_jobs_go(job), job.scratch() as scratch:
             image = job.named(wiring.image_name(ref.name) if name is None else name)
             host = wiring.Host()

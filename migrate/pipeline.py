@@ -283,7 +283,8 @@ def _deliver(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, file: I
         stage.summary = f"{image.name} is {image.status} ({image.id})"
     job.ledger.gone("image", name=image.name)  # it is the user's now: `clean` must never take it back
     if order.keep_object:
-        job.ledger.gone("object", bucket=stored.bucket, key=stored.key)  # it is the user's, too
+        for kind in ("upload", "object"):
+            job.ledger.gone(kind, bucket=stored.bucket, key=stored.key)  # it is the user's, too
     else:
         order.target.discard(stored)
     outcome.stored["kept"] = order.keep_object

@@ -36,6 +36,7 @@ from migrate.job import Ledger, Made
 from migrate.pipeline import JsonObject, Prover, Repair, Rooms
 from migrate.preview import Line
 from migrate.proof import kvm
+from migrate.proof.machine import virtual_size
 from migrate.proof.proof import to_json as proof_json
 from migrate.proof.prove import prove
 from migrate.remediation import Remediation
@@ -210,6 +211,7 @@ def prover(host: Host) -> Prover:
     """Return the boot proof for this machine."""
 
     def boot(run: Run, image: Path, *, firmware: Firmware, user: str | None, root_grows: bool = True) -> JsonObject:
+        virtual_size(image, "qcow2")  # what is no image is refused before KVM is tried
         usable = host.has_kvm(run)
         return cast(
             JsonObject,

@@ -1,0 +1,171 @@
+"""The program as a user starts it: in this process where that is enough, as a process of its own where signals and leftovers count."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from adapters.sandbox import Sandbox
+from migrate import wiring
+from migrate.cli import GuestOptions, main
+from migrate.job import Job, Jobs
+from migrate.run import Run
+
+PROGRAM = Path(sys.executable).parent / "magalu-migrate"
+MARK = "MAGALU_MIGRATE_TEST_MARK"
+"""A variable that children inherit, and that tells ours from everybody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on standard output; standard error must hold nothing but JSON lines."""
+        for line in self.err.splitlines():
+            assert isinstance(json.loads(line), dict), line
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+def asked(*words: str | Path, env: Mapping[str, str] | None = None) -> Answer:
+    """Call the program in this process. Without `env` it knows no cloud; it never shows a traceback."""
+    nothing = {name: None for name in os.environ if name.startswith(("MGC_", "MAGALU_MIGRATE_"))}
+    with tempfile.TemporaryDirectory() as home:
+        given = {**nothing, "HOME": home, "XDG_CONFIG_HOME": home, **(env or {})}
+        result = CliRunner().invoke(main, [str(word) for word in words], env=given)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert "Traceback" not in result.output
+    return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def environment(box: Sandbox) -> dict[str, str]:
+    """The variables that lead to a sandbox, as its file `environment` sets them."""
+    return {name: value.reveal() for name, value in box.environment.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process of the program, and the folder that is its TMPDIR."""
+
+    process: subprocess.Popen[str]
+    mark: str
+    scratch: Path
+
+    def relatives(self) -> dict[int, str]:
+        """The processes that it started and that live, itself included, with their command lines."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    words = (entry / "cmdline").read_bytes()
+                    known = (entry / "environ").read_bytes() + words
+                except OSError:
+                    continue
+                if words and (self.mark.encode() in known or f"{self.scratch}/".encode() in known):
+                    found[int(entry.name)] = words.replace(b"\0", b" ").decode("utf-8", "replace")
+        return found
+
+    def wait_for(self, what: Callable[[], bool], *, timeout: float = 240.0) -> None:
+        """`what` holds now; the process still runs."""
+        deadline = time.monotonic() + timeout
+        while not what():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, "what was waited for did not happen"
+            time.sleep(0.02)
+
+    def runs(self, program: str) -> bool:
+        return any(program in words for words in self.relatives().values())
+
+    def ended(self, number: signal.Signals, *, within: float) -> Answer:
+        """Send a signal and return how it ended."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=within)
+        assert "Traceback" not in out + err
+        return Answer(self.process.returncode, out, err)
+
+    def finished(self, *, within: float = 900.0) -> Answer:
+        out, err = self.process.communicate(timeout=within)
+        assert "Traceback" not in out + err
+        return Answer(self.process.returncode, out, err)
+
+    def assert_nothing_is_left(self, *folders: Path) -> None:
+        """No process of it lives, nothing of it is mounted, its scratch is empty."""
+        deadline = time.monotonic() + 5.0  # a child that was killed is gone when its parent has reaped it
+        while self.relatives() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert self.relatives() == {}
+        mounts = Path("/proc/self/mountinfo").read_text()
+        for folder in (self.scratch, *folders):
+            assert str(folder) not in mounts
+        assert list(self.scratch.iterdir()) == []
+
+
+@contextmanager
+def started(*words: str | Path, env: Mapping[str, str] | None = None) -> Iterator[Started]:
+    """Start the program on its own; at the end it and all that it started are dead."""
+    mark = uuid.uuid4().hex
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MGC_", "MAGALU_MIGRATE_"))}
+    with tempfile.TemporaryDirectory(prefix="mmt-", ignore_cleanup_errors=True) as scratch:
+        process = subprocess.Popen(
+            [PROGRAM, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**inherited, "TMPDIR": scratch, MARK: mark, **(env or {})},
+        )
+        run = Started(process, mark, Path(scratch))
+        try:
+            yield run
+        finally:
+            for pid in run.relatives():
+                os.kill(pid, signal.SIGKILL)
+            process.wait()
+
+
+def converted_job(run: Run, work: Path, disk: Path, image: Path, name: str, cloud: Mapping[str, Any]) -> Job:
+    """The job that `vm DISK --name NAME` left which ended between conversion and proof; `image` becomes its qcow2."""
+    source, ref = wiring.source(run, str(disk), None)
+    options = GuestOptions(None, "auto", (), False, None, work, "json")
+    job = Jobs(work).find(ref.name, options.request(ref, name, cloud))
+    job.named(name)
+    job.finish("freeze", {"token": source.freeze(source.describe(ref), name)})
+    image.rename(job.image)
+    size = job.image.stat().st_size
+    job.finish(
+        "convert",
+        {
+            "changes": {"plan": "0", "effects": [], "findings": [], "facts": []},
+            "qcow2": {"path": str(job.image), "bytes": size, "virtual_bytes": size},
+            "firmware": "bios",
+            "login": None,
+            "root_grows": True,
+            "bytes_read": 0,
+        },
+    )
+    return job
+
+
+def commands(group: Any = main, words: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command of the program, as it is typed."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name)
