@@ -43,6 +43,9 @@ KNOWN_CLIENTS = ("dhclient", "dhcpcd", "udhcpc", "pump")
 DHCP_CLIENTS = ("isc-dhcp-client", "dhcpcd-base")
 """The first was given up by its makers, and a release may have the second only. Source: Debian 13, release notes."""
 
+RESOLVER = "systemd-resolved"
+"""A package of its own since Debian 12. Source: its release notes, 5.1.5."""
+
 PROVIDERS_NAME = re.compile(r"ip-\d+-\d+-\d+-\d+|localhost")
 
 INTRODUCTION = (
@@ -161,8 +164,8 @@ def configure_cloud_init(draft: Draft, settings: Settings) -> None:
 def install_cloud_init(draft: Draft, settings: Settings) -> None:
     """Magalu Cloud gives an instance its key, its address and its disk's size through cloud-init, and lets people in through SSH only.
 
-    cloud-init, growpart, the SSH server and sudo are there, and a DHCP client where ifupdown runs the network and has none. What is
-    installed already is not touched.
+    cloud-init, growpart, the SSH server and sudo are there, a DHCP client where ifupdown runs the network and has none, and systemd-resolved
+    where systemd-networkd does and nothing would write the name servers down. What is installed already is not touched.
     """
     wanted = PACKAGES.get(draft.os.family)
     if wanted is None:
@@ -175,6 +178,10 @@ def install_cloud_init(draft: Draft, settings: Settings) -> None:
     why = "is what Magalu Cloud gives a machine its key, address and disk size through"
     if _lacks_dhcp_client(draft):
         draft.change_packages(_with_dhcp_client(draft, wanted), why=f"{why}; ifupdown has no DHCP client of its own")
+    elif network.lacks_resolver(draft):
+        draft.change_packages(
+            _with_resolver(draft, wanted), why=f"{why}; systemd-networkd writes no resolv.conf of its own"
+        )
     else:
         draft.install(*wanted, why=why)
 
@@ -337,6 +344,20 @@ def _tell_missing_modules(draft: Draft, config: cloud_config.CloudConfig) -> Non
             f"cloud-init's list of modules lacks {', '.join(missing)}, without which the root does not grow or no key arrives.",
             remedy="Restore /etc/cloud/cloud.cfg from its package in the source VM.",
         )
+
+
+def _with_resolver(draft: Draft, wanted: tuple[str, ...]) -> PackageChange:
+    """Before Debian 12 and on Ubuntu, systemd-resolved is a part of systemd, and there is nothing to install."""
+    try:
+        return draft.plan_packages(install=(*wanted, RESOLVER))
+    except PackagesUnavailable:
+        draft.find(
+            "NET-008",
+            "systemd-networkd learns the name servers by DHCP, but this guest has no systemd-resolved that would write them to "
+            "/etc/resolv.conf, so it will resolve no names.",
+            remedy="Install systemd-resolved in the source VM, or give cloud-init's resolv_conf module the name servers.",
+        )
+        return draft.plan_packages(install=wanted)
 
 
 def _lacks_dhcp_client(draft: Draft) -> bool:

@@ -20,6 +20,7 @@ from remediations.cloud_init import (
     reset_cloud_init_state,
     with_cloud_init,
 )
+from remediations.network import network_by_dhcp
 from tests.remediation_guests import applied, codes, done, outcome
 
 OURS = "/etc/cloud/cloud.cfg.d/99-magalu-migrate.cfg"
@@ -281,6 +282,33 @@ def test_everything_that_is_missing_comes_in_one_transaction() -> None:
             "sudo",
         ]
     ]
+
+
+NETWORKD = """
+os: {id: debian, version_id: "12"}
+packages:
+  cloud-init: {version: "22"}
+  cloud-guest-utils: {version: "0"}
+  openssh-server: {version: "9"}
+  sudo: {version: "1"}
+  systemd:
+    version: "252"
+    files:
+      /lib/systemd/system/systemd-networkd.service: "[Install]\\nWantedBy=multi-user.target\\n"
+files:
+  /etc/systemd/system/multi-user.target.wants/systemd-networkd.service: {link: /lib/systemd/system/systemd-networkd.service}
+  /etc/systemd/network/10-lan.network: "[Match]\\nName=ens192\\n[Network]\\nAddress=10.0.0.5/24\\n"
+  /etc/resolv.conf: "nameserver 10.0.0.2\\n"
+"""
+
+
+def test_systemd_networkd_gets_the_resolver_that_it_needs_and_its_lack_is_told() -> None:
+    offered = NETWORKD + 'available: {systemd-resolved: {version: "252"}}\n'
+    changes = done(from_yaml(offered), network_by_dhcp, install_cloud_init)
+    installed = [effect.change.install for effect in changes.effects if isinstance(effect, PackageEdit)]
+    assert [[package.name for package in packages] for packages in installed] == [["systemd-resolved"]]
+    assert codes(changes) == []
+    assert codes(done(from_yaml(NETWORKD), network_by_dhcp, install_cloud_init)) == ["NET-008"]
 
 
 def test_what_is_there_is_not_installed_again() -> None:

@@ -146,7 +146,7 @@ def test_netplan_loses_what_names_a_card_and_keeps_the_comments_of_the_rest() ->
     }
 
 
-def test_networkd_keeps_its_tunnels_and_nobody_writing_resolv_conf_is_told() -> None:
+def test_networkd_keeps_its_tunnels_and_forgets_old_name_servers() -> None:
     changes = done(guest("debian12-networkd-cloud"), network_by_dhcp)
     assert outcome(changes) == {
         "/etc/systemd/network/10-cloud-init-eth0.network": None,
@@ -158,7 +158,7 @@ def test_networkd_keeps_its_tunnels_and_nobody_writing_resolv_conf_is_told() -> 
         "/etc/systemd/network/90-magalu-migrate.network": networkd.DHCP,
         "/etc/resolv.conf": "",
     }
-    assert codes(changes) == ["NET-008", "NET-002", "NET-004", "NET-006"]
+    assert codes(changes) == ["NET-002", "NET-004", "NET-006"]
 
 
 def test_networkmanager_keeps_bridges_without_ports_and_writes_name_servers_again() -> None:

@@ -66,6 +66,11 @@ OTHERS = ("wicked.service", "dhcpcd.service", "connman.service")
 """Renderers whose files we do not know how to write. cloud-init knows wicked's."""
 
 
+def lacks_resolver(draft: Draft) -> bool:
+    """Whether this guest would get an address and resolve no names: systemd-networkd leaves name servers to systemd-resolved."""
+    return live(draft) in (NETPLAN, NETWORKD) and dns.nobody_writes_it(draft)
+
+
 @remediation(
     "network-by-dhcp",
     "Ask for an address by DHCP on whatever network card appears",

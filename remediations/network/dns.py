@@ -157,13 +157,14 @@ def _resolv_conf(draft: Draft, networkd: bool, why: str) -> None:
             draft.link(RESOLV, STUB, why="is where systemd-resolved tells the name servers that DHCP gives")
         return
     draft.edit(RESOLV, without_old_servers, why=why)
-    if networkd and not re.search(r"^\s*nameserver\s", without_old_servers(text), re.MULTILINE):
-        draft.find(
-            "NET-008",
-            "systemd-networkd learns the name servers by DHCP, but this guest has no systemd-resolved that would write them to "
-            "/etc/resolv.conf, so it will resolve no names",
-            remedy="Install systemd-resolved in the source VM, or give cloud-init's resolv_conf module the name servers.",
-        )
+
+
+def nobody_writes_it(draft: Draft) -> bool:
+    """Whether resolv.conf names no server and nothing would write the ones that systemd-networkd learns by DHCP."""
+    entry = draft.load(RESOLV) if draft.kind(RESOLV) is not Kind.OTHER else None
+    if (isinstance(entry, Link) and "run/" in entry.target) or systemd.enabled(draft, RESOLVED):
+        return False
+    return not re.search(r"^\s*nameserver\s", without_old_servers(draft.read(RESOLV) or ""), re.MULTILINE)
 
 
 def _without_openresolv(text: str) -> str:
