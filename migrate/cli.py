@@ -352,7 +352,7 @@ def doctor(work: Path, output: str) -> None:
         _print_json({"checks": [asdict(check) for check in found], "missing": missing})
     elif missing:
         without = lacks[0].without if missing == 1 else None
-        works = f" What works without: {without}." if without else ""
+        works = f" What works without it: {without}." if without else ""
         _print([Line(f"{missing} thing{'s are' if missing > 1 else ' is'} missing.{works}")])
     if missing:
         sys.exit(FAILED)

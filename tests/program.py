@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,25 +61,41 @@ def environment(box: Sandbox) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process of the program, and the folder that is its TMPDIR."""
+    """A process of the program. `scratch` is its TMPDIR; whatever names one of `folders` on its command line is its, too."""
 
     process: subprocess.Popen[str]
     mark: str
     scratch: Path
+    folders: tuple[Path, ...]
+    seen: set[tuple[int, str]] = field(default_factory=set)
 
     def relatives(self) -> dict[int, str]:
-        """The processes that it started and that live, itself included, with their command lines."""
-        found = {}
+        """The processes that it started and that live, itself included, with their command lines.
+
+        They are known by what they inherited, by the folders that they name, by their parents, and once known by being the same process.
+        """
+        mine = [text.encode() for text in (self.mark, *(f"{folder}/" for folder in (self.scratch, *self.folders)))]
+        parents: dict[int, int] = {}
+        words: dict[int, bytes] = {}
+        starts: dict[int, str] = {}
+        found: set[int] = set()
         for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    words = (entry / "cmdline").read_bytes()
-                    known = (entry / "environ").read_bytes() + words
-                except OSError:
-                    continue
-                if words and (self.mark.encode() in known or f"{self.scratch}/".encode() in known):
-                    found[int(entry.name)] = words.replace(b"\0", b" ").decode("utf-8", "replace")
-        return found
+            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+                continue
+            pid = int(entry.name)
+            try:
+                after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+                words[pid] = (entry / "cmdline").read_bytes()
+                known = (entry / "environ").read_bytes() + words[pid]
+            except OSError:
+                continue
+            state, parents[pid], starts[pid] = after_name[0], int(after_name[1]), after_name[19]
+            if state != "Z" and (any(text in known for text in mine) or (pid, starts[pid]) in self.seen):
+                found.add(pid)
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        self.seen.update((pid, starts[pid]) for pid in found)
+        return {pid: words[pid].replace(b"\0", b" ").decode("utf-8", "replace") for pid in found}
 
     def wait_for(self, what: Callable[[], bool], *, timeout: float = 240.0) -> None:
         """`what` holds now; the process still runs."""
@@ -94,6 +110,7 @@ class Started:
 
     def ended(self, number: signal.Signals, *, within: float) -> Answer:
         """Send a signal and return how it ended."""
+        self.relatives()
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=within)
         assert "Traceback" not in out + err
@@ -104,21 +121,21 @@ class Started:
         assert "Traceback" not in out + err
         return Answer(self.process.returncode, out, err)
 
-    def assert_nothing_is_left(self, *folders: Path) -> None:
+    def assert_nothing_is_left(self) -> None:
         """No process of it lives, nothing of it is mounted, its scratch is empty."""
         deadline = time.monotonic() + 5.0  # a child that was killed is gone when its parent has reaped it
         while self.relatives() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert self.relatives() == {}
         mounts = Path("/proc/self/mountinfo").read_text()
-        for folder in (self.scratch, *folders):
+        for folder in (self.scratch, *self.folders):
             assert str(folder) not in mounts
         assert list(self.scratch.iterdir()) == []
 
 
 @contextmanager
-def started(*words: str | Path, env: Mapping[str, str] | None = None) -> Iterator[Started]:
-    """Start the program on its own; at the end it and all that it started are dead."""
+def started(*words: str | Path, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Started]:
+    """Start the program on its own, working in this folder; at the end it and all that it started are dead."""
     mark = uuid.uuid4().hex
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MGC_", "MAGALU_MIGRATE_"))}
     with tempfile.TemporaryDirectory(prefix="mmt-", ignore_cleanup_errors=True) as scratch:
@@ -130,7 +147,7 @@ def started(*words: str | Path, env: Mapping[str, str] | None = None) -> Iterato
             text=True,
             env={**inherited, "TMPDIR": scratch, MARK: mark, **(env or {})},
         )
-        run = Started(process, mark, Path(scratch))
+        run = Started(process, mark, Path(scratch), (folder,))
         try:
             yield run
         finally:

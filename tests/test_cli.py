@@ -393,7 +393,7 @@ def test_no_secret_is_shown_written_down_or_in_a_command_line(box: Sandbox, job:
     assert len(secrets) >= 3
     seen: set[str] = set()
     words: list[str | Path] = ["--name", str(job.image_name), "--no-prove", "--work", tmp_path / "work"]
-    with started("vm", tmp_path / "disk.raw", *words, env=environment(box)) as program:
+    with started("vm", tmp_path / "disk.raw", *words, folder=tmp_path, env=environment(box)) as program:
         while program.process.poll() is None:
             seen.update(program.relatives().values())
             time.sleep(0.02)
@@ -435,7 +435,7 @@ def _weed_runs(program: Started) -> bool:
 
 
 def _qemu_runs(program: Started) -> bool:
-    return program.runs("qemu-system-x86_64") and program.runs("accel tcg")
+    return program.runs("qemu-system-x86_64") and program.runs("virtio-net")
 
 
 def _room_is_open(program: Started) -> bool:
@@ -455,17 +455,17 @@ def test_a_stop_ends_everything_within_seconds(tmp_path: Path, command: str, num
             words, until = [tmp_path / "blank.qcow2"], _qemu_runs
         case _:
             words, until = [built("debian12-vmware"), "--work", tmp_path / "work"], _room_is_open
-    with started(command, *words) as program:
+    with started(command, *words, folder=tmp_path) as program:
         program.wait_for(lambda: until(program))
         answer = program.ended(number, within=20)
         assert answer.code == 130
         assert answer.err.splitlines()[-1] == "stopped"
-        program.assert_nothing_is_left(tmp_path)
+        program.assert_nothing_is_left()
 
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
-    with started("sandbox", "--folder", tmp_path / "box") as program:
+    with started("sandbox", "--folder", tmp_path / "box", folder=tmp_path) as program:
         program.wait_for(lambda: _weed_runs(program))
         program.process.send_signal(signal.SIGINT)
         answer = program.ended(signal.SIGINT, within=20)
