@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.machines import built
 from migrate.errors import Stopped
-from migrate.guest import Entry, File, Folder, Kind
+from migrate.guest import DropPartition, Entry, File, Folder, Guest, Kind, MakeSwapFile
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.room import RoomGuest
 from migrate.guests.rooms import Choice, Rooms
@@ -76,6 +77,61 @@ def test_a_stop_ends_a_program_of_the_guest_at_once(run: Run, disk: Path) -> Non
         began = time.monotonic()
         guest.cell.tool(["sleep", "60"])
     assert time.monotonic() - began < 8
+
+
+def test_both_rooms_leave_the_same_debian_behind(run: Run) -> None:
+    """A package purged, a file put, a partition dropped and a swap file made: by the guest's own programs, on a real guest."""
+    machine = built("debian12-vmware", format="qcow2")
+    left = {}
+    for choice in (Choice.OVERLAY, Choice.APPLIANCE):
+        with served(run, machine, "qcow2") as uri:
+            overlay = overlay_of(run.work / f"{choice.value}.qcow2", uri)
+            with Rooms(kvm=False, choice=choice).repair(run, uri, overlay, None) as repair:
+                _repair(repair.guest)
+                repair.finish()
+            with served(run, overlay, "qcow2") as repaired, Rooms(kvm=False).look(run, repaired, None) as guest:
+                left[choice] = _everything(guest)
+    assert left[Choice.OVERLAY] == left[Choice.APPLIANCE]
+    kinds = dict(left[Choice.OVERLAY])
+    assert "/usr/bin/vmtoolsd" not in kinds and "/usr/sbin/policy-rc.d" not in kinds
+    assert kinds["/swapfile"] == (Kind.FILE, 0o600, 0, 0)
+
+
+def _repair(guest: Guest) -> None:
+    guest.change_packages(guest.plan_packages(remove=("open-vm-tools",)))
+    guest.store("/etc/motd", File(b"welcome\n", 0o600, 1, 2))
+    swap = next(fs for fs in guest.layout.filesystems if fs.type == "swap")
+    assert swap.disk is not None and swap.partition is not None
+    guest.change_layout(DropPartition(swap.disk, swap.partition))
+    guest.change_layout(MakeSwapFile("/swapfile", 16 << 20))
+    assert "open-vm-tools" not in guest.packages
+    assert swap.device not in {fs.device for fs in guest.layout.filesystems}
+
+
+def _everything(guest: Guest) -> list[tuple[str, object]]:
+    """All paths with kind, mode and owner, and the content of what is small; logs and caches of dpkg hold the time of day."""
+    found: list[tuple[str, object]] = []
+    todo = ["/"]
+    while todo:
+        folder = todo.pop()
+        for name in guest.names(folder):
+            path = f"{folder.rstrip('/')}/{name}"
+            kind = guest.kind(path)
+            match (
+                guest.load(path)
+                if kind in (Kind.FILE, Kind.FOLDER, Kind.LINK) and not path.startswith("/usr/lib/")
+                else None
+            ):
+                case File(content, mode, uid, gid):
+                    timely = path.startswith(("/var/log/", "/var/cache/", "/var/lib/systemd/", "/etc/.pwd"))
+                    found.append((path, (kind, mode, uid, gid)))
+                    if not timely and len(content) < 1 << 16:
+                        found.append((f"{path}:", content))
+                case entry:
+                    found.append((path, (kind, entry)))
+            if kind is Kind.FOLDER:
+                todo.append(path)
+    return found
 
 
 KILLED = """

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,30 +195,24 @@ def _children() -> Iterator[int]:
 
 @dataclass(slots=True)
 class Mounted:
-    """A guest whose file systems are mounted in the appliance as its fstab says. `free` by mount point, in bytes."""
+    """A guest whose file systems are mounted in the appliance as its fstab says."""
 
     layout: Layout
     mountpoints: tuple[str, ...]
-    left_out: list[str] = field(default_factory=list)
 
 
-def mount_guest(run: Run, call: Calls, hint: Firmware | None) -> Mounted:
+def mount_guest(run: Run, call: Calls, hint: Firmware | None, known: Layout | None = None) -> Mounted:
     """Find the root file system and mount it, writable, and what its fstab adds. A dirty journal is replayed: the overlay is ours.
 
-    Raise GuestError where there is no root, or where /boot, /usr, /var or the EFI system partition does not mount.
+    What the overlay room found out before is `known`, and not asked again: that takes 4 s under emulation. Raise GuestError where there is no
+    root, or where /boot, /usr, /var or the EFI system partition does not mount.
     """
-    tables = [_table(call, device, number) for number, device in enumerate(call.list_devices())]
-    filesystems = tuple(filesystems_of(call, tables))
-    roots = [(fs, options) for fs in filesystems if (options := _mounts_as_root(call, fs)) is not None]
-    if not roots:
-        raise no_root(filesystems)
-    if len(roots) > 1:
-        raise many_roots([fs for fs, _ in roots])
-    root, options = roots[0]
+    tables = [] if known else [_table(call, device, number) for number, device in enumerate(call.list_devices())]
+    filesystems = known.filesystems if known else tuple(filesystems_of(call, tables))
+    root, options = (known.root_filesystem, "rw") if known else _root(call, filesystems)
     call.mount_options(options, root.device, "/")
     fstab = _text(call, "/etc/fstab")
-    layout = assembled(tables, filesystems, root.device, fstab, hint)
-    mounted = Mounted(layout, ("/",))
+    mounted = Mounted(known or assembled(tables, filesystems, root.device, fstab, hint), ("/",))
     for line in sorted(fstab_lines(fstab), key=lambda line: line.mountpoint):
         fs = find_filesystem(filesystems, line.spec)
         skip = {"bind", "noauto"} & set(line.options) or line.type == "swap" or line.mountpoint in ("/", "none")
@@ -236,6 +230,15 @@ def mount_guest(run: Run, call: Calls, hint: Firmware | None) -> Mounted:
             continue
         mounted.mountpoints += (line.mountpoint,)
     return mounted
+
+
+def _root(call: Calls, filesystems: Sequence[Filesystem]) -> tuple[Filesystem, str]:
+    roots = [(fs, options) for fs in filesystems if (options := _mounts_as_root(call, fs)) is not None]
+    if not roots:
+        raise no_root(filesystems)
+    if len(roots) > 1:
+        raise many_roots([fs for fs, _ in roots])
+    return roots[0]
 
 
 def _mounts_as_root(call: Calls, fs: Filesystem) -> str | None:

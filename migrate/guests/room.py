@@ -87,6 +87,8 @@ class RoomGuest:
         self._run = run
         self._cell = cell
         self._agent = agent
+        self.found = layout
+        """The layout as it is on the disk, whatever was changed of it in the room."""
         self._layout = layout
         self.layers = tuple(layers)
         self.layout_changes: list[LayoutChange] = []
@@ -336,6 +338,8 @@ def _root(agent: AgentFiles, filesystems: Sequence[Filesystem], lowers: Mapping[
     if roots:
         return roots[0]
     others = [fs for fs in filesystems if fs.type not in EXT | {"swap", "vfat"} and fs.type not in LOCKED]
+    volumes_read = any(fs.disk is None for fs in others)
+    others = [fs for fs in others if not (volumes_read and fs.type == "LVM2_member")]
     if others:
         raise Unsuitable("its root file system is on " + " or ".join(f"{fs.device} ({fs.type})" for fs in others))
     raise no_root(filesystems)

@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 from migrate.errors import GuestError, ToolFailed
-from migrate.guest import Guest
+from migrate.guest import Guest, Layout
 from migrate.guests.appliance import Appliance, mount_guest
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.carry import carry
@@ -102,9 +102,9 @@ def _started(run: Run, overlay: Path, *, kvm: bool) -> Iterator[Appliance]:
         appliance.end()
 
 
-def _launched(run: Run, appliance: Appliance, firmware: Firmware | None) -> ApplianceGuest:
+def _launched(run: Run, appliance: Appliance, firmware: Firmware | None, known: Layout | None = None) -> ApplianceGuest:
     appliance.wait()
-    return ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, firmware))
+    return ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, firmware, known))
 
 
 def _finish(guest: ApplianceGuest, appliance: Appliance) -> None:
@@ -113,7 +113,7 @@ def _finish(guest: ApplianceGuest, appliance: Appliance) -> None:
 
 
 def _carried(run: Run, room: RoomGuest, appliance: Appliance, firmware: Firmware | None) -> None:
-    guest = _launched(run, appliance, firmware)
+    guest = _launched(run, appliance, firmware, room.found)
     carry(room, guest, appliance.call)
     _finish(guest, appliance)
 
