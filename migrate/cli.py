@@ -31,7 +31,7 @@ from migrate.preview import Line
 from migrate.remediation import Settings
 from migrate.run import Run
 from migrate.source import Firmware, VmRef
-from migrate.text import clock, shown, size
+from migrate.text import shown, size, took
 
 FAILED, STOPPED = MigrateError.exit_code, Stopped.exit_code
 
@@ -249,7 +249,14 @@ def vm(
                     skip_data_disks=data_disks == "skip",
                     approved=approve,
                 )
-                outcome = migrate_vm(run, job, source, wiring.rooms(host, options.room), order)
+                try:
+                    outcome = migrate_vm(run, job, source, wiring.rooms(host, options.room), order)
+                except Stopped as stopped:
+                    if not job.is_blank:
+                        stopped.hint = (
+                            "What is done is kept: the same command goes on, and `magalu-migrate clean` takes it back."
+                        )
+                    raise
     if options.output == "json":
         _print_json(outcome.to_json())
     else:
@@ -409,14 +416,14 @@ def _print_json(values: object) -> None:
 def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:
     image, file = outcome.image or {}, outcome.qcow2 or {}
     where = "the sandbox" if sandbox else "Magalu Cloud"
-    seconds = clock(sum(outcome.seconds.values()))
-    yield Line(f"{image.get('name')} is an active image of {where}: {image.get('id')}. {seconds} min.", "bold green")
+    seconds = took(sum(outcome.seconds.values()))
+    yield Line(f"{image.get('name')} is an active image of {where}: {image.get('id')}. {seconds}.", "bold green")
     proof = f" · proof: {outcome.proof['summary']}" if outcome.proof else " · not proven: it was not booted"
     yield Line(
         f"{size(float(str(file.get('bytes'))))} for a disk of {size(float(str(file.get('virtual_bytes'))))}{proof}"
     )
     if outcome.login:
-        yield Line(f"Log in by key as {outcome.login}.")
+        yield Line(f"Its instances are reached by key as `{shown(outcome.login)}`.")
     findings = (outcome.changes or {}).get("findings")
     for finding in findings if isinstance(findings, list) else []:
         if isinstance(finding, dict) and finding["severity"] == "warning":
@@ -426,11 +433,13 @@ def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:
 
 def _job_lines(job: Job) -> Iterator[Line]:
     try:
-        yield Line(f"{job.name}: {shown(str(job.request.get('address')))} as image {shown(job.image_name or '?')}", "bold")
+        yield Line(
+            f"{job.name}: {shown(str(job.request.get('address')))} as image {shown(job.image_name or '?')}", "bold"
+        )
     except MigrateError:
         yield Line(f"{job.name}: its job.json cannot be read", "bold")
     for made in job.ledger.left():
-        yield Line(f"  {made.kind} {shown(', '.join(f'{key} {value}' for key, value in made.names.items()))}")
+        yield Line(f"  {made.kind} {shown('/'.join(made.names.values()))}")
     local = sum(path.stat().st_size for path in job.folder.iterdir() if path.is_file())
     yield Line(f"  {size(local)} in {job.folder}")
 

@@ -34,7 +34,7 @@ def size(count: float) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: "1 change", "2 changes", "3 entries"."""
     if number != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+        noun = f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
     return f"{number} {noun}"
 
 
@@ -43,6 +43,15 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def took(seconds: float) -> str:
+    """Return a duration in words: "41 s", "6 min 12 s", "1 h 2 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def diff(path: str, before: Entry | None, after: Entry) -> list[str]:

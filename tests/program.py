@@ -21,6 +21,7 @@ from migrate import wiring
 from migrate.cli import GuestOptions, main
 from migrate.job import Job, Jobs
 from migrate.run import Run
+from tests.cloud import s3
 
 PROGRAM = Path(sys.executable).parent / "magalu-migrate"
 MARK = "MAGALU_MIGRATE_TEST_MARK"
@@ -63,9 +64,10 @@ def environment(box: Sandbox) -> dict[str, str]:
 class Started:
     """A process of the program. `scratch` is its TMPDIR; whatever names one of `folders` on its command line is its, too."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     mark: str
     scratch: Path
+    said: Path
     folders: tuple[Path, ...]
     seen: set[tuple[int, str]] = field(default_factory=set)
 
@@ -101,7 +103,7 @@ class Started:
         """`what` holds now; the process still runs."""
         deadline = time.monotonic() + timeout
         while not what():
-            assert self.process.poll() is None, self.process.communicate()
+            assert self.process.poll() is None, self._answer()
             assert time.monotonic() < deadline, "what was waited for did not happen"
             time.sleep(0.02)
 
@@ -112,14 +114,22 @@ class Started:
         """Send a signal and return how it ended."""
         self.relatives()
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=within)
-        assert "Traceback" not in out + err
-        return Answer(self.process.returncode, out, err)
+        return self.finished(within=within)
 
     def finished(self, *, within: float = 900.0) -> Answer:
-        out, err = self.process.communicate(timeout=within)
-        assert "Traceback" not in out + err
-        return Answer(self.process.returncode, out, err)
+        """Wait for its end and return how it ended."""
+        self.process.wait(within)
+        answer = self._answer()
+        assert "Traceback" not in answer.out + answer.err
+        return answer
+
+    @property
+    def err(self) -> str:
+        """What it has written to standard error so far."""
+        return (self.said / "err").read_text()
+
+    def _answer(self) -> Answer:
+        return Answer(self.process.returncode, (self.said / "out").read_text(), self.err)
 
     def assert_nothing_is_left(self) -> None:
         """No process of it lives, nothing of it is mounted, its scratch is empty."""
@@ -138,22 +148,35 @@ def started(*words: str | Path, folder: Path, env: Mapping[str, str] | None = No
     """Start the program on its own, working in this folder; at the end it and all that it started are dead."""
     mark = uuid.uuid4().hex
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MGC_", "MAGALU_MIGRATE_"))}
-    with tempfile.TemporaryDirectory(prefix="mmt-", ignore_cleanup_errors=True) as scratch:
-        process = subprocess.Popen(
-            [PROGRAM, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env={**inherited, "TMPDIR": scratch, MARK: mark, **(env or {})},
-        )
-        run = Started(process, mark, Path(scratch), (folder,))
+    with tempfile.TemporaryDirectory(prefix="mmt-", ignore_cleanup_errors=True) as name:
+        scratch, said = Path(name, "tmp"), Path(name, "said")
+        scratch.mkdir()
+        said.mkdir()
+        with (said / "out").open("wb") as out, (said / "err").open("wb") as err:  # a pipe that nobody reads fills up
+            process = subprocess.Popen(
+                [PROGRAM, *words],
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                env={**inherited, "TMPDIR": str(scratch), MARK: mark, **(env or {})},
+            )
+        run = Started(process, mark, scratch, said, (folder,))
         try:
             yield run
         finally:
             for pid in run.relatives():
                 os.kill(pid, signal.SIGKILL)
             process.wait()
+
+
+def keys_in(box: Sandbox, bucket: str, prefix: str) -> list[str]:
+    """The objects and unfinished uploads of a bucket whose names begin so."""
+    client = s3(box)
+    if bucket not in {one["Name"] for one in client.list_buckets()["Buckets"]}:
+        return []
+    stored = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    begun = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix).get("Uploads", [])
+    return [one["Key"] for one in stored] + [one["Key"] for one in begun]
 
 
 def converted_job(run: Run, work: Path, disk: Path, image: Path, name: str, cloud: Mapping[str, Any]) -> Job:

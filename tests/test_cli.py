@@ -15,7 +15,7 @@ from migrate.job import Job, Jobs
 from migrate.run import Run
 from tests import file_samples as samples
 from tests.cloud import box_credentials, qemu_img, s3
-from tests.program import Started, asked, commands, converted_job, environment, started
+from tests.program import Started, asked, commands, converted_job, environment, keys_in, started
 
 SECRETS = {
     "MGC_API_KEY": "planted-api-key-61c0",
@@ -230,7 +230,7 @@ def test_an_unreadable_job_that_made_something_remote_is_kept_and_the_others_are
     (kept.folder / "job.json").write_bytes(b"{")
     answer = asked("clean", "--work", tmp_path)
     assert answer.code == 1
-    assert "object bucket b, key k" in answer.out
+    assert "object b/k" in answer.out
     assert kept.folder.exists()
     assert not gone.folder.exists()
 
@@ -285,14 +285,6 @@ def sandboxed(box: Sandbox, run: Run, tmp_path: Path) -> Job:
     return converted_job(run, tmp_path / "work", samples.raw(tmp_path), image, name, {"region": "sandbox", "api": None})
 
 
-def keys_in(box: Sandbox, bucket: str, prefix: str) -> list[str]:
-    """The objects and unfinished uploads of a bucket whose names begin so."""
-    client = s3(box)
-    stored = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    begun = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix).get("Uploads", [])
-    return [one["Key"] for one in stored] + [one["Key"] for one in begun]
-
-
 @pytest.mark.slow
 def test_every_reason_is_said_at_once(box: Sandbox, tmp_path: Path) -> None:
     words: list[str | Path] = ["--name", "bad name", "--work", tmp_path / "work", "--output", "json"]
@@ -321,7 +313,7 @@ def test_clean_takes_back_the_object_of_a_half_made_job(box: Sandbox, job: Job, 
     for kind in ("upload", "object"):
         job.ledger.will_make(kind, bucket="half-made", key=key)
     listed = asked("clean", "--dry-run", "--work", tmp_path / "work", env=environment(box))
-    assert f"object bucket half-made, key {key}" in listed.out
+    assert f"object half-made/{key}" in listed.out
     assert len(keys_in(box, "half-made", key)) == 2
     assert asked("clean", "--work", tmp_path / "work", env=environment(box)).code == 0
     assert keys_in(box, "half-made", "") == ["somebody-else-s"]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrate.guest import File, Link
-from migrate.text import clock, diff, shown, size
+from migrate.text import clock, counted, diff, shown, size, took
 
 
 def test_a_diff_shows_lines_and_context() -> None:
@@ -57,3 +57,9 @@ def test_sizes_and_times_read_well() -> None:
         "3 TiB",
     ]
     assert [clock(n) for n in (2, 91, 3723)] == ["0:02", "1:31", "1:02:03"]
+    assert [took(n) for n in (0.4, 41, 372, 3723)] == ["0 s", "41 s", "6 min 12 s", "1 h 2 min"]
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    said = [counted(1, "change"), counted(2, "change"), counted(0, "entry"), counted(1, "entry"), counted(2, "day")]
+    assert said == ["1 change", "2 changes", "0 entries", "1 entry", "2 days"]

@@ -1,0 +1,271 @@
+"""The whole way of a real VMware guest into the sandbox, and what is left of a run that is killed on it.
+
+One migration serves most of these tests. It is killed twice before it is let through, so that each claim about the result holds of a
+migration that had to begin again.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.sandbox import Sandbox, sandbox
+from adapters.sandbox.shelf import Shelf
+from fixtures.machines import built
+from migrate.job import Job
+from migrate.run import Run
+from tests import file_samples as samples
+from tests.cloud import observed
+from tests.program import Answer, Started, asked, converted_job, environment, keys_in, started
+
+pytestmark = pytest.mark.slow
+
+NAME = "whole-way"
+
+
+@dataclass(slots=True)
+class Migration:
+    """What was seen of it. `scratches` are the folders that its runs used for sockets and mounts."""
+
+    source: Path
+    work: Path
+    before: dict[str, Any]
+    source_was: tuple[str, int]
+    scratches: list[Path] = field(default_factory=list)
+    survivors: list[str] = field(default_factory=list)
+    answer: Answer = field(default_factory=lambda: Answer(-1, "{}", ""))
+
+    @property
+    def words(self) -> list[str | Path]:
+        words: list[str | Path] = ["vm", self.source, "--sandbox", "--name", NAME, "--output", "json"]
+        return [*words, "--approve", self.before["changes"]["plan"], "--work", self.work]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return self.answer.json
+
+    @property
+    def image(self) -> Path:
+        return Path(self.result["qcow2"]["path"])
+
+    def note_scratch(self) -> bool:
+        """Whether a run tells of its scratch folder now."""
+        for note in self.work.glob("jobs/*/scratch"):
+            folder = Path(note.read_text())
+            if folder not in self.scratches:
+                self.scratches.append(folder)
+        return bool(self.scratches)
+
+
+def identity(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_mtime_ns
+
+
+def progress(program: Started, stage: str) -> float:
+    """How far a stage has come."""
+    lines = [json.loads(line) for line in program.err.splitlines(keepends=True) if line.endswith("\n")]
+    return max((one["done"] for one in lines if one["event"] == "progress" and one["stage"] == stage), default=0)
+
+
+def killed(program: Started) -> list[str]:
+    """Kill it as the kernel does when memory is short; return what still runs of it a little later."""
+    program.ended(signal.SIGKILL, within=10)
+    deadline = time.monotonic() + 10
+    while program.relatives() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return list(program.relatives().values())
+
+
+@pytest.fixture(scope="module")
+def migration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Migration]:
+    source = built("debian12-vmware")
+    work = tmp_path_factory.mktemp("w")
+    before = asked("preview", source, "--output", "json")
+    assert before.code == 0
+    seen = Migration(source, work, before.json, identity(source))
+    for stage in ("remediate", "convert"):
+        with started(*seen.words, folder=work) as program:
+            program.wait_for(lambda: progress(program, stage) > 0, timeout=400)  # noqa: B023
+            assert seen.note_scratch()
+            seen.survivors += killed(program)
+    with started(*seen.words, folder=work) as program:
+        while program.process.poll() is None:
+            seen.note_scratch()
+            time.sleep(0.5)
+        seen.answer = program.finished()
+        program.assert_nothing_is_left()
+    yield seen
+
+
+def test_the_image_becomes_active(migration: Migration) -> None:
+    assert migration.answer.code == 0, migration.answer
+    assert migration.result["status"] == "active"
+    assert migration.result["image"]["status"] == "active"
+    assert migration.result["image"]["name"] == NAME
+    assert migration.result["origin"] == "VMware"
+
+
+def test_the_final_object_tells_what_was_made(migration: Migration) -> None:
+    result = migration.result
+    assert {"status", "image", "object", "qcow2", "changes", "proof", "seconds", "bytes_read"} <= result.keys()
+    assert {"id", "name", "status"} <= result["image"].keys()
+    assert {"bucket", "key", "bytes"} <= result["object"].keys()
+    assert {"path", "bytes", "virtual_bytes"} <= result["qcow2"].keys()
+    stages = ["describe", "freeze", "remediate", "convert", "prove", "upload", "import"]
+    assert list(result["seconds"]) == stages
+    assert all(seconds >= 0 for seconds in result["seconds"].values())
+    assert 0 < result["bytes_read"] <= 2 * result["qcow2"]["virtual_bytes"]
+
+
+def test_each_stage_is_told_when_it_begins_and_ends(migration: Migration) -> None:
+    events = [json.loads(line) for line in migration.answer.err.splitlines()]
+    for word in ("stage began", "stage done"):
+        assert [one["stage"] for one in events if one["event"] == word] == list(migration.result["seconds"])
+
+
+def test_what_was_previewed_is_what_was_done(migration: Migration) -> None:
+    before, after = migration.before["changes"], migration.result["changes"]
+    assert after["plan"] == before["plan"]
+    assert after["effects"] == before["effects"]
+    assert after["findings"] == before["findings"]
+    assert migration.result["login"] == migration.before["login"] == "debian"
+
+
+def test_the_image_is_a_sound_qcow2(migration: Migration) -> None:
+    told = migration.result["qcow2"]
+    checked = subprocess.run(
+        ["qemu-img", "check", "--output=json", "-f", "qcow2", migration.image], capture_output=True, check=True
+    )
+    assert not {"corruptions", "leaks", "check-errors"} & {k for k, v in json.loads(checked.stdout).items() if v}
+    shown = subprocess.run(
+        ["qemu-img", "info", "--output=json", "-f", "qcow2", migration.image], capture_output=True, check=True
+    )
+    info = json.loads(shown.stdout)
+    assert info["format-specific"]["data"]["compat"] == "1.1"
+    assert info["format-specific"]["data"]["compression-type"] == "zlib"
+    assert "backing-filename" not in info
+    assert info["virtual-size"] == told["virtual_bytes"]
+    assert migration.image.stat().st_size == told["bytes"] == migration.result["object"]["bytes"]
+
+
+def test_the_cloud_has_the_very_bytes_of_the_image(migration: Migration) -> None:
+    there = Shelf(migration.work / "sandbox" / "images").file(migration.result["image"]["id"])
+    assert identity(there)[0] == identity(migration.image)[0]
+
+
+def test_every_claim_of_the_proof_holds(migration: Migration) -> None:
+    proof = migration.result["proof"]
+    assert proof["held"] is True
+    assert proof["reasons"] == []
+    assert [claim for claim in proof["claims"] if not claim["held"]] == []
+    assert len(proof["claims"]) >= 5
+
+
+def test_the_source_is_only_read(migration: Migration) -> None:
+    assert identity(migration.source) == migration.source_was
+
+
+def test_nothing_of_any_run_is_left_on_the_machine(migration: Migration) -> None:
+    assert migration.survivors == []
+    assert len(migration.scratches) == 3
+    assert [folder for folder in migration.scratches if folder.exists()] == []
+    assert not any(str(folder) in Path("/proc/self/mountinfo").read_text() for folder in migration.scratches)
+    (job,) = (migration.work / "jobs").iterdir()
+    assert {path.name for path in job.iterdir()} == {"job.json", "ledger.jsonl", "lock", "image.qcow2"}
+
+
+def test_a_second_run_does_nothing_again(migration: Migration) -> None:
+    again = asked(*migration.words)
+    assert again.code == 0
+    assert again.json["image"] == migration.result["image"]
+    assert again.json["changes"] == migration.result["changes"]
+    assert again.json["proof"] == migration.result["proof"]
+    assert list(again.json["seconds"]) == ["describe", "freeze"]
+
+
+def test_a_preview_of_the_result_finds_nothing_to_change(migration: Migration) -> None:
+    told = asked("preview", migration.image, "--output", "json")
+    assert told.code == 0
+    assert told.json["changes"]["effects"] == []
+
+
+def test_the_result_is_what_inspect_sees(migration: Migration) -> None:
+    answer = asked("inspect", migration.image, "--output", "json")
+    assert answer.code == 0
+    told = answer.json
+    assert told["os"]["id"] == "debian"
+    assert told["kernels"] == migration.before["kernels"]
+    assert told["login"] == "debian"
+    assert told["disks"][0]["format"] == "qcow2"
+    roots = [fs for fs in told["filesystems"] if fs["mountpoint"] == "/"]
+    assert [fs["type"] for fs in roots] == ["ext4"]
+    assert "swap" not in {fs["type"] for fs in told["filesystems"]}
+
+
+def test_the_object_is_gone_and_clean_keeps_the_active_image(migration: Migration, run: Run) -> None:
+    stored, id_ = migration.result["object"], migration.result["image"]["id"]
+    with sandbox(run, migration.work / "sandbox") as box:
+        assert keys_in(box, stored["bucket"], "") == []
+        assert "nothing to clean" in asked("clean", "--work", migration.work).out
+        assert migration.image.exists()
+        assert asked("clean", "--all", "--work", migration.work).code == 0
+        assert not migration.image.exists()
+        assert box.image_file(id_).stat().st_size == stored["bytes"]
+
+
+# Killed while it uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A job whose upload was killed after one of its two parts had arrived."""
+
+    job: Job
+    words: tuple[str | Path, ...]
+    env: dict[str, str]
+    box: Sandbox
+
+
+@pytest.fixture
+def half(box: Sandbox, run: Run, tmp_path: Path) -> Half:
+    name = f"half-{os.urandom(4).hex()}"
+    content = random.Random(1).randbytes(80 << 20)  # noqa: S311  incompressible: a part of 64 MiB and one of 16
+    image = samples.converted(tmp_path, "qcow2", "image.qcow2", "compat=1.1", content=content)
+    cloud = {"region": box.credentials.region, "api": box.api_url}
+    job = converted_job(run, tmp_path / "work", samples.raw(tmp_path), image, name, cloud)
+    words: list[str | Path] = ["vm", tmp_path / "disk.raw", "--name", name, "--no-prove"]
+    words += ["--work", tmp_path / "work", "--output", "json"]
+    with observed(box.s3_url) as relay:
+        relay.pause = 0.01
+        slow = environment(box) | {"MAGALU_MIGRATE_S3_URL": relay.url}
+        with started(*words, folder=tmp_path, env=slow) as program:
+            program.wait_for(lambda: relay.sent > 40 << 20)
+            assert killed(program) == []
+    return Half(job, tuple(words), environment(box), box)
+
+
+def test_a_killed_upload_is_gone_on_with(half: Half) -> None:
+    again = asked(*half.words, env=half.env)
+    assert again.code == 0
+    assert again.json["image"]["status"] == "active"
+    assert "going on with an unfinished upload: 1 of 2 parts are there" in again.err
+    assert half.box.image_file(again.json["image"]["id"]).read_bytes() == half.job.image.read_bytes()
+    assert keys_in(half.box, again.json["object"]["bucket"], again.json["object"]["key"]) == []
+
+
+def test_clean_takes_a_killed_upload_back(half: Half, tmp_path: Path) -> None:
+    (upload,) = (made.names for made in half.job.ledger.left() if made.kind == "upload")
+    assert keys_in(half.box, upload["bucket"], upload["key"]) == [upload["key"]]
+    assert asked("clean", "--work", tmp_path / "work", env=half.env).code == 0
+    assert keys_in(half.box, upload["bucket"], upload["key"]) == []
+    assert not half.job.folder.exists()
