@@ -14,8 +14,9 @@ from fixtures.machines import built
 from migrate.errors import GuestError
 from migrate.guest import File, Kind, Link, Package, PackageChange, Rebuild
 from migrate.guests import programs
-from migrate.guests.cell import FIRST_USER, ROOM
+from migrate.guests.cell import ROOM
 from migrate.guests.room import PACKAGES, RoomGuest, open_room
+from migrate.guests.sandbox import FIRST_USER
 from migrate.initramfs import modules_inside
 from migrate.run import Run
 from tests.archive import build_deb

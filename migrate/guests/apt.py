@@ -17,7 +17,7 @@ from migrate.errors import GuestError, PackagesUnavailable, ToolFailed
 from migrate.guest import File, Kind, Os, Package, PackageChange
 from migrate.guests import dpkg
 from migrate.guests.paths import Files, resolved
-from migrate.guests.sandbox import sandboxed
+from migrate.guests.sandbox import give, sandboxed
 from migrate.guests.system import text_of
 from migrate.run import Limits, Note, Output, Run
 
@@ -190,6 +190,8 @@ class Repositories:
         ):
             (self._root / folder).mkdir(parents=True, exist_ok=True)
         (self._archives / "partial").mkdir(parents=True, exist_ok=True)
+        for made in (self._root, *self._root.rglob("*")):
+            give(made)
         self._write("etc/apt/sources.list.d/guest.sources", self._sources_text())
         for path in ("/etc/apt/preferences", *_below(self._files, "/etc/apt/preferences.d")):
             self._copy(path, path.lstrip("/"))
@@ -251,6 +253,9 @@ class Repositories:
     def _write(self, name: str, content: str | bytes) -> None:
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # auth.conf holds passwords
+        give(path.parent)
+        give(path)
         path.write_bytes(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
 
     def _update(self) -> None:
@@ -315,7 +320,7 @@ class Repositories:
     def _apt(self, argv: Sequence[str], *, ok: Sequence[int] = (0,), cwd: str = "/") -> Output:
         network = bool({"update", "download"} & set(argv))
         env = {"APT_CONFIG": f"{INSIDE}/apt.conf"}
-        inside = sandboxed(argv, write={self._root: INSIDE}, network=network, env=env, cwd=cwd)
+        inside = sandboxed(argv, folder=(self._root, INSIDE), network=network, env=env, cwd=cwd)
         return self._run.tool(inside, limits=LIMITS, timeout=900, ok=ok)
 
     def _unavailable(self, wanted: Sequence[str], unwanted: Sequence[str], error: ToolFailed) -> PackagesUnavailable:

@@ -22,12 +22,8 @@ from pathlib import Path
 
 from migrate.errors import ToolFailed
 from migrate.guests import userns
-from migrate.guests.sandbox import HOST_PROGRAMS, PLAIN_ENVIRONMENT
+from migrate.guests.sandbox import FIRST_USER, HOST_PROGRAMS, PLAIN_ENVIRONMENT, USERS
 from migrate.run import NO_LIMITS, Limits, Output, Run
-
-FIRST_USER = 1 << 31
-USERS = (1 << 31) - 1
-"""The upper half of all user numbers, which no host hands out (subuid ranges end below); one less, because -1 is no user."""
 
 ROOM = "/room"
 MOST_BYTES = 4 << 30
@@ -130,7 +126,7 @@ def open_cell(run: Run, *, most_bytes: int = MOST_BYTES) -> Iterator[Cell]:
     told, tell = os.pipe()
     try:
         os.set_blocking(told, False)
-        words = [sys.executable, "-I", userns.__file__, *map(str, users), *_bwrap(tell, most_bytes)]
+        words = [sys.executable, "-I", userns.__file__, *map(str, users), "--", *_bwrap(tell, most_bytes)]
         said = bytearray()
 
         def ready() -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from migrate.errors import GuestError, ToolFailed
 from migrate.guest import File, Kind, Package
 from migrate.guests.paths import Files, resolved
-from migrate.guests.sandbox import sandboxed
+from migrate.guests.sandbox import give, sandboxed
 from migrate.run import Limits, Run
 
 FOLDERS = ("/usr/lib/sysimage/rpm", "/var/lib/rpm")
@@ -52,12 +52,14 @@ def read(files: Files, run: Run) -> RpmDatabase:
             entry = files.load(path)
             if isinstance(entry, File):
                 (copy / name).write_bytes(entry.content)
+                give(copy / name)
+        give(copy)
         query = ["--qf", r"%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{ARCH}\n[\t%{FILENAMES}\n]"]
         # The database's format is told by the files that are there; rpm(8) "--dbpath".
         argv = ["rpm", "--dbpath", "/db", *_backend(copy), "-qa", *query]
-        said = run.tool(sandboxed(argv, write={copy: "/db"}), limits=LIMITS, timeout=180).text
+        said = run.tool(sandboxed(argv, folder=(copy, "/db")), limits=LIMITS, timeout=180).text
     except ToolFailed as error:
-        raise GuestError(f"the guest's RPM database cannot be read: {error}") from error
+        raise GuestError(f"the guest's RPM database cannot be read: {error.stderr.strip()[-400:]}") from error
     finally:
         shutil.rmtree(copy, ignore_errors=True)
     return _parsed(said)

@@ -1,7 +1,11 @@
 """Host programs that read what a guest wrote, shut away from the host: bubblewrap, a plain user's rights, no network."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from migrate.guests import userns
 
 PLAIN_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -31,44 +35,57 @@ HOST_NETWORK = (
 )
 
 NOBODY = 65534
+FIRST_USER = 1 << 31
+USERS = (1 << 31) - 1
+"""The upper half of all user numbers, which no host hands out (subuid ranges end below); one less, because -1 is no user."""
 
 
 def sandboxed(
     argv: Sequence[str | Path],
     *,
-    read: Mapping[Path, str] | None = None,
-    write: Mapping[Path, str] | None = None,
+    folder: tuple[Path, str],
     network: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str = "/",
 ) -> list[str]:
-    """Return the command that runs `argv` with the host's programs, and of the host's files only those in `read` and `write` (host → inside).
+    """Return the command that runs `argv` with the host's programs, and of the host's files only one folder, writable (where it is, where it is seen).
 
-    It is nobody there, in a user namespace of its own where the host allows one; nothing that it starts outlives it. Source: bwrap(1).
+    For the host it is an ordinary user: root's own rights would reach sysctls (/proc/sys asks for no capability) and the abstract sockets of a
+    shared network. The folder's content is given to it by `give`. Nothing that it starts outlives it. Source: bwrap(1).
     """
-    words = [
-        "bwrap",
-        "--unshare-user",
-        "--uid",
-        str(NOBODY),
-        "--gid",
-        str(NOBODY),
-        "--die-with-parent",
-        "--new-session",
-    ]
-    words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL", "--clearenv"]
+    words = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    words += ["--cap-drop", "ALL", "--clearenv"]
     for name, value in (PLAIN_ENVIRONMENT | dict(env or {})).items():
         words += ["--setenv", name, value]
     if not network:
         words.append("--unshare-net")
     for path in HOST_PROGRAMS + (HOST_NETWORK if network else ()):
         words += _shown(path, network)
-    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108  (its own)
-    for host, inside in (read or {}).items():
-        words += ["--ro-bind", str(host), inside]
-    for host, inside in (write or {}).items():
-        words += ["--bind", str(host), inside]
-    return [*words, "--chdir", cwd, "--", *map(str, argv)]
+    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108  (its own)
+    ours, inside = folder
+    if os.geteuid() == 0:
+        enter = [
+            sys.executable,
+            "-I",
+            userns.__file__,
+            str(FIRST_USER),
+            str(FIRST_USER),
+            str(USERS),
+            "--show",
+            str(ours),
+            "--",
+        ]
+        words += ["--bind", userns.SHOWN, inside]
+    else:
+        enter = []
+        words += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--bind", str(ours), inside]
+    return [*enter, *words, "--chdir", cwd, "--", *map(str, argv)]
+
+
+def give(path: Path) -> None:
+    """A file or folder of ours belongs to the user that `sandboxed` runs as."""
+    if os.geteuid() == 0:
+        os.chown(path, FIRST_USER, FIRST_USER)
 
 
 def _shown(path: str, network: bool) -> list[str]:
