@@ -499,8 +499,9 @@ def _run(output: str) -> Iterator[Run]:
                 hint="Check that the folder may be written and has room, then run the same command again.",
             )
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if not run.stop.is_set():  # else the program ends now, and a further Ctrl-C may hurry it
+                for number, handler in before.items():
+                    signal.signal(number, handler)
     if failed is not None:
         _fail(failed, output)
 

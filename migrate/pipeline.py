@@ -269,19 +269,25 @@ def _deliver(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, file: I
     """Upload and import, unless an earlier run did; then the object goes, because an active image needs it no more."""
     done = job.result("import")
     if done is not None:
-        outcome.stored, outcome.image = cast(JsonObject, done["object"]), cast(JsonObject, done["image"])
-        run.tell(Note(f"image {outcome.image['name']} was imported by an earlier run"))
-        return
+        image = cast(JsonObject, done["image"])
+        if order.target.status(str(image["id"])) == "active":
+            outcome.stored, outcome.image = cast(JsonObject, done["object"]), image
+            run.tell(Note(f"image {image['name']} was imported by an earlier run"))
+            return
+        run.tell(
+            Note(f"image {image['name']} ({image['id']}) of an earlier run is gone; it is imported anew", "warning")
+        )
+        job.forget("upload", "import")
     key = f"{order.name}.qcow2"
     with _timed(run, outcome, "upload") as stage:
         stored = order.target.upload(file.path, key=key)
         outcome.stored = {"bucket": stored.bucket, "key": stored.key, "bytes": stored.bytes}
         stage.summary = f"{size(stored.bytes)} as {stored.key} in bucket {stored.bucket}"
     with _timed(run, outcome, "import") as stage:
-        image = _imported(order, stored, vm, file, firmware)
-        outcome.image = {"id": image.id, "name": image.name, "status": image.status}
-        stage.summary = f"{image.name} is {image.status} ({image.id})"
-    job.ledger.gone("image", name=image.name)  # it is the user's now: `clean` must never take it back
+        made = _imported(order, stored, vm, file, firmware)
+        outcome.image = {"id": made.id, "name": made.name, "status": made.status}
+        stage.summary = f"{made.name} is {made.status} ({made.id})"
+    job.ledger.gone("image", name=made.name)  # it is the user's now: `clean` must never take it back
     if order.keep_object:
         for kind in ("upload", "object"):
             job.ledger.gone(kind, bucket=stored.bucket, key=stored.key)  # it is the user's, too

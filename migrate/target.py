@@ -49,5 +49,8 @@ class Target(Protocol):
         Raise TargetError with the cloud's own words where it is refused or fails.
         """
 
+    def status(self, id_: str) -> str | None:
+        """Return the status that an image has now; None where it is gone."""
+
     def discard(self, source: ObjectRef) -> None:
         """Delete the object and any unfinished upload of it. A second call finds nothing and succeeds."""

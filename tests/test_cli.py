@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from adapters.sandbox import Sandbox
@@ -244,6 +245,16 @@ def test_a_running_job_is_left_alone(tmp_path: Path) -> None:
     assert job.folder.exists()
 
 
+def test_the_same_migration_runs_once_at_a_time(run: Run, tmp_path: Path) -> None:
+    image = samples.converted(tmp_path, "qcow2", "image.qcow2", "compat=1.1")
+    cloud = {"region": "sandbox", "api": None}
+    job = converted_job(run, tmp_path / "work", samples.raw(tmp_path), image, "erp01", cloud)
+    with job.locked():
+        answer = asked("vm", tmp_path / "disk.raw", "--name", "erp01", "--sandbox", "--work", tmp_path / "work")
+    assert answer.code == 2
+    assert answer.err == f"{job.name} is running in another process\nWait for it, or stop it.\n"
+
+
 def test_a_job_that_is_done_is_cleaned_only_when_asked_for(tmp_path: Path) -> None:
     job = Jobs(tmp_path).find("erp01", {"address": "/erp01.ova"})
     job.finish("import", {"image": {"name": "erp01"}})
@@ -341,6 +352,21 @@ def test_clean_never_deletes_an_active_image(box: Sandbox, sandboxed: Job, tmp_p
         assert image.exists()
         assert box.image_file(made.json["image"]["id"]) == image
     assert not sandboxed.folder.exists()
+
+
+@pytest.mark.slow
+def test_an_image_that_was_deleted_meanwhile_is_imported_anew(box: Sandbox, sandboxed: Job, tmp_path: Path) -> None:
+    words: list[str | Path] = ["vm", tmp_path / "disk.raw", "--name", str(sandboxed.image_name), "--sandbox"]
+    words += ["--no-prove", "--work", tmp_path / "work", "--output", "json"]
+    first, second = asked(*words).json, asked(*words).json
+    assert second["image"] == first["image"]
+    api_key = {"x-api-key": box.credentials.api_key.reveal()}
+    deleted = httpx.delete(f"{box.api_url}/v1/images/custom/{first['image']['id']}", headers=api_key)
+    assert deleted.status_code == 204
+    third = asked(*words)
+    assert third.json["status"] == "active"
+    assert third.json["image"]["id"] != first["image"]["id"]
+    assert "is gone; it is imported anew" in third.err
 
 
 @pytest.mark.slow

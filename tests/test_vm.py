@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,8 @@ NAME = "whole-way"
 
 @dataclass(slots=True)
 class Migration:
-    """What was seen of it. `scratches` are the folders that its runs used for sockets and mounts."""
+    """What was seen of it. `scratches` are the folders that its runs used for sockets and mounts, `survivors` the processes that
+    outlived them, `litter` what the last run left in TMPDIR."""
 
     source: Path
     work: Path
@@ -42,6 +42,7 @@ class Migration:
     source_was: tuple[str, int]
     scratches: list[Path] = field(default_factory=list)
     survivors: list[str] = field(default_factory=list)
+    litter: list[str] = field(default_factory=list)
     answer: Answer = field(default_factory=lambda: Answer(-1, "{}", ""))
 
     @property
@@ -87,7 +88,7 @@ def killed(program: Started) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def migration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Migration]:
+def migration(tmp_path_factory: pytest.TempPathFactory) -> Migration:
     source = built("debian12-vmware")
     work = tmp_path_factory.mktemp("w")
     before = asked("preview", source, "--output", "json")
@@ -103,8 +104,9 @@ def migration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Migration]:
             seen.note_scratch()
             time.sleep(0.5)
         seen.answer = program.finished()
-        program.assert_nothing_is_left()
-    yield seen
+        seen.survivors += program.relatives().values()
+        seen.litter = [path.name for path in program.scratch.iterdir()]
+    return seen
 
 
 def test_the_image_becomes_active(migration: Migration) -> None:
@@ -177,6 +179,7 @@ def test_the_source_is_only_read(migration: Migration) -> None:
 
 def test_nothing_of_any_run_is_left_on_the_machine(migration: Migration) -> None:
     assert migration.survivors == []
+    assert migration.litter == []
     assert len(migration.scratches) == 3
     assert [folder for folder in migration.scratches if folder.exists()] == []
     assert not any(str(folder) in Path("/proc/self/mountinfo").read_text() for folder in migration.scratches)

@@ -127,6 +127,11 @@ class MagaluTarget:
         image = self._importer.imported(name, sha256, order)
         return Image(image.id, image.name, image.status)
 
+    def status(self, id_: str) -> str | None:
+        """Return the status that an image has now; None where it is gone."""
+        found = self._images.get(id_)
+        return found.status if found else None
+
     def discard(self, source: ObjectRef) -> None:
         """Delete the object and any unfinished upload of it. A second call finds nothing and succeeds."""
         self._storage.discard(source.bucket, source.key)
