@@ -27,6 +27,9 @@ PROGRAM = Path(sys.executable).parent / "magalu-migrate"
 MARK = "MAGALU_MIGRATE_TEST_MARK"
 """A variable that children inherit, and that tells ours from everybody else's."""
 
+APPLIANCE_CACHE = {"LIBGUESTFS_CACHEDIR": "/var/tmp"}
+"""Where libguestfs keeps its appliance without TMPDIR; elsewhere it would make one anew for each test."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -158,7 +161,7 @@ def started(*words: str | Path, folder: Path, env: Mapping[str, str] | None = No
                 stdout=out,
                 stderr=err,
                 stdin=subprocess.DEVNULL,
-                env={**inherited, "TMPDIR": str(scratch), MARK: mark, **(env or {})},
+                env={**inherited, **APPLIANCE_CACHE, "TMPDIR": str(scratch), MARK: mark, **(env or {})},
             )
         run = Started(process, mark, scratch, said, (folder,))
         try:
