@@ -102,11 +102,19 @@ GUEST_OPTIONS = (
         type=click.Choice(["auto", "appliance", "overlay"]),
         default="auto",
         show_default=True,
-        help="Where the guest's own programs run.",
+        help="Where the guest's own programs run: in libguestfs's appliance, or, quicker without KVM, in a sandbox on this host.",
     ),
     click.option("--skip", multiple=True, metavar="NAME", help="Leave a remediation out; may be repeated."),
-    click.option("--keep-machine-id", is_flag=True, help="Only where the source VM stays off: twins get one address."),
-    click.option("--force-datasource", metavar="NAME", help="cloud-init's only datasource; default: it finds one."),
+    click.option(
+        "--keep-machine-id",
+        is_flag=True,
+        help="Keep the guest's identity. Only where the source VM stays off: two machines of one id get one address.",
+    ),
+    click.option(
+        "--force-datasource",
+        metavar="NAME",
+        help="Let cloud-init use this datasource only. Default: it finds one by itself.",
+    ),
     work_option,
     output_option,
 )

@@ -123,12 +123,13 @@ def inventory(preview: Preview) -> Iterator[Line]:
         ("memory", size(vm.memory_bytes) if vm.memory_bytes else "not said"),
         ("cards", ", ".join(f"{nic.name} {nic.mac or ''}".strip() for nic in vm.nics) or "not said"),
         ("disks", ", ".join(f"{disk.name} {size(disk.size)} {disk.format}" for disk in vm.disks)),
-        ("partitions", preview.layout.table),
+        ("partitions", {"dos": "MBR", "gpt": "GPT"}.get(preview.layout.table, preview.layout.table)),
     ]
     for name, text in facts:
         yield Line(f"  {name:<11} {shown(text)}")
     for fs in preview.layout.filesystems:
-        words = [fs.device, fs.type, size(fs.size), f"on {fs.mountpoint}" if fs.mountpoint else "", fs.uuid or ""]
+        place = f"on {fs.mountpoint}" if fs.mountpoint and fs.type != "swap" else ""
+        words = [fs.device, fs.type, size(fs.size), place, fs.uuid or ""]
         yield Line(shown(f"  {'':<11} {words[0]:<22} {words[1]:<8} {words[2]:>9}  {words[3]:<14} {words[4]}").rstrip())
     if preview.login:
         yield Line(f"  {'login':<11} {shown(preview.login)}")
