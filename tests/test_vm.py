@@ -11,6 +11,8 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,21 +228,31 @@ def test_the_object_is_gone_and_clean_keeps_the_active_image(migration: Migratio
         assert box.image_file(id_).stat().st_size == stored["bytes"]
 
 
-# Killed while it uploads
+# Ended while it uploads
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
-    """A job whose upload was killed after one of its two parts had arrived."""
+class Upload:
+    """A job that begins with its upload, of two parts, and the words that go on with it."""
 
     job: Job
     words: tuple[str | Path, ...]
     env: dict[str, str]
     box: Sandbox
 
+    @contextmanager
+    def halfway(self) -> Iterator[Started]:
+        """A run of it that has sent one part, over a slow line."""
+        with observed(self.box.s3_url) as relay:
+            relay.pause = 0.01
+            slow = self.env | {"MAGALU_MIGRATE_S3_URL": relay.url}
+            with started(*self.words, folder=self.job.folder.parent, env=slow) as program:
+                program.wait_for(lambda: relay.sent > 40 << 20)
+                yield program
+
 
 @pytest.fixture
-def half(box: Sandbox, run: Run, tmp_path: Path) -> Half:
+def upload(box: Sandbox, run: Run, tmp_path: Path) -> Upload:
     name = f"half-{os.urandom(4).hex()}"
     content = random.Random(1).randbytes(80 << 20)  # noqa: S311  incompressible: a part of 64 MiB and one of 16
     image = samples.converted(tmp_path, "qcow2", "image.qcow2", "compat=1.1", content=content)
@@ -248,16 +260,28 @@ def half(box: Sandbox, run: Run, tmp_path: Path) -> Half:
     job = converted_job(run, tmp_path / "work", samples.raw(tmp_path), image, name, cloud)
     words: list[str | Path] = ["vm", tmp_path / "disk.raw", "--name", name, "--no-prove"]
     words += ["--work", tmp_path / "work", "--output", "json"]
-    with observed(box.s3_url) as relay:
-        relay.pause = 0.01
-        slow = environment(box) | {"MAGALU_MIGRATE_S3_URL": relay.url}
-        with started(*words, folder=tmp_path, env=slow) as program:
-            program.wait_for(lambda: relay.sent > 40 << 20)
-            assert killed(program) == []
-    return Half(job, tuple(words), environment(box), box)
+    return Upload(job, tuple(words), environment(box), box)
 
 
-def test_a_killed_upload_is_gone_on_with(half: Half) -> None:
+@pytest.fixture
+def half(upload: Upload) -> Upload:
+    """The same after a run was killed in the middle."""
+    with upload.halfway() as program:
+        assert killed(program) == []
+    return upload
+
+
+def test_ctrl_c_ends_an_upload_and_says_how_to_go_on(upload: Upload) -> None:
+    with upload.halfway() as program:
+        answer = program.ended(signal.SIGINT, within=20)
+        program.assert_nothing_is_left()
+    assert answer.code == 130
+    assert answer.json["status"] == "stopped"
+    assert "the same command goes on" in answer.json["hint"]
+    assert "upload" in {made.kind for made in upload.job.ledger.left()}
+
+
+def test_a_killed_upload_is_gone_on_with(half: Upload) -> None:
     again = asked(*half.words, env=half.env)
     assert again.code == 0
     assert again.json["image"]["status"] == "active"
@@ -266,7 +290,7 @@ def test_a_killed_upload_is_gone_on_with(half: Half) -> None:
     assert keys_in(half.box, again.json["object"]["bucket"], again.json["object"]["key"]) == []
 
 
-def test_clean_takes_a_killed_upload_back(half: Half, tmp_path: Path) -> None:
+def test_clean_takes_a_killed_upload_back(half: Upload, tmp_path: Path) -> None:
     (upload,) = (made.names for made in half.job.ledger.left() if made.kind == "upload")
     assert keys_in(half.box, upload["bucket"], upload["key"]) == [upload["key"]]
     assert asked("clean", "--work", tmp_path / "work", env=half.env).code == 0
