@@ -211,12 +211,18 @@ def test_what_is_stored_is_what_is_loaded_whatever_was_there(guest: Guest, path:
 
 
 @pytest.mark.slow
+def test_what_libguestfs_says_is_an_error_of_ours(launched: tuple[Run, Appliance, Mounted, Path]) -> None:
+    with pytest.raises(GuestError, match=r"the guest's disk in the appliance: .*sdz"):
+        launched[1].call.mount("/dev/sdz1", "/")
+
+
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_is_seen_in_the_appliance(
     launched: tuple[Run, Appliance, Mounted, Path], appliance_guest: Guest, tmp_path: Path
 ) -> None:
     put(tmp_path / "odd", {"/n\udce9w": File(b"x"), "/plain": File(b"x"), "/link": Link("x"), "/sub": Folder()})
     sh("tar", "-C", tmp_path / "odd", "-cf", tmp_path / "odd.tar", ".")
-    appliance_guest.store("/etc/sub/tar", None)
+    appliance_guest.store("/etc/not-there", None)
     launched[1].call.tar_in(str(tmp_path / "odd.tar"), "/etc/sub")
     kinds = {name: appliance_guest.kind(f"/etc/sub/{name}") for name in appliance_guest.names("/etc/sub")}
     assert kinds == {"n\udce9w": Kind.OTHER, "plain": Kind.FILE, "link": Kind.LINK, "sub": Kind.FOLDER}

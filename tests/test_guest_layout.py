@@ -293,7 +293,7 @@ LVM_FSTAB = (
 @pytest.mark.slow
 def test_a_root_on_a_logical_volume_is_read_without_device_mapper(run: Run) -> None:
     tree = GUEST | {"/etc/fstab": File(LVM_FSTAB.encode())}
-    disk = _lvm_disk(run, tree, growing=False)
+    disk = _lvm_disk(run, tree)
     with served(run, disk, "qcow2") as uri, open_room(run, uri, None) as guest:
         found = {fs.device: (fs.type, fs.mountpoint, fs.disk) for fs in guest.layout.filesystems}
         assert found == {
@@ -306,19 +306,8 @@ def test_a_root_on_a_logical_volume_is_read_without_device_mapper(run: Run) -> N
         assert [layer.mountpoint for layer in guest.layers] == ["/", "/boot"]
 
 
-@pytest.mark.slow
-def test_a_root_on_a_logical_volume_of_two_pieces_is_left_to_the_appliance(run: Run) -> None:
-    disk = _lvm_disk(run, GUEST, growing=True)
-    with (
-        served(run, disk, "qcow2") as uri,
-        pytest.raises(Unsuitable, match=r"its root file system is on /dev/sda2 \(LVM2_member\)"),
-        open_room(run, uri, None),
-    ):
-        pass
-
-
-def _lvm_disk(run: Run, tree: dict[str, Entry], *, growing: bool) -> Path:
-    """A disk with /boot and a volume group, made by LVM itself; `growing` extends the root behind the swap space."""
+def _lvm_disk(run: Run, tree: dict[str, Entry]) -> Path:
+    """A disk with /boot and a volume group, made by LVM itself"""
     put(run.work / "tree", tree)
     sh("tar", "-C", run.work / "tree", "--numeric-owner", "-cf", run.work / "tree.tar", ".")
     disk = run.work / "lvm.qcow2"
@@ -333,8 +322,6 @@ def _lvm_disk(run: Run, tree: dict[str, Entry], *, growing: bool) -> Path:
         call.vgcreate("my-vg", ["/dev/sda2"])
         call.lvcreate("root", "my-vg", 64)
         call.lvcreate("swap", "my-vg", 32)
-        if growing:
-            call.lvresize("/dev/my-vg/root", 100)
         call.mkfs("ext4", "/dev/my-vg/root")
         call.mkswap("/dev/my-vg/swap")
         call.mount("/dev/my-vg/root", "/")

@@ -58,18 +58,6 @@ def test_without_kvm_the_overlay_room_is_taken_and_with_it_the_appliance(run: Ru
             )
 
 
-def test_a_repair_in_the_overlay_room_is_on_the_overlay_once_it_is_finished(run: Run, disk: Path) -> None:
-    with served(run, disk, "raw") as uri:
-        overlay = overlay_of(run.work / "overlay.qcow2", uri)
-        with Rooms(kvm=False).repair(run, uri, overlay, None) as repair:
-            repair.guest.store("/etc/new", File(b"new", 0o640, 1, 2))
-            repair.finish()
-        with served(run, overlay, "qcow2") as repaired, Rooms(kvm=False).look(run, repaired, None) as guest:
-            assert guest.load("/etc/new") == File(b"new", 0o640, 1, 2)
-        with Rooms(kvm=False).look(run, uri, None) as guest:
-            assert guest.kind("/etc/new") is Kind.MISSING
-
-
 def test_a_stop_ends_a_program_of_the_guest_at_once(run: Run, disk: Path) -> None:
     with served(run, disk, "raw") as uri, pytest.raises(Stopped), Rooms(kvm=False).look(run, uri, None) as guest:
         assert isinstance(guest, RoomGuest)
@@ -89,11 +77,14 @@ def test_both_rooms_leave_the_same_debian_behind(run: Run) -> None:
             with Rooms(kvm=False, choice=choice).repair(run, uri, overlay, None) as repair:
                 _repair(repair.guest)
                 repair.finish()
+            with Rooms(kvm=False).look(run, uri, None) as guest:
+                assert "open-vm-tools" in guest.packages, "the source is only read"
             with served(run, overlay, "qcow2") as repaired, Rooms(kvm=False).look(run, repaired, None) as guest:
                 left[choice] = _everything(guest)
     assert left[Choice.OVERLAY] == left[Choice.APPLIANCE]
     kinds = dict(left[Choice.OVERLAY])
     assert "/usr/bin/vmtoolsd" not in kinds and "/usr/sbin/policy-rc.d" not in kinds
+    assert (kinds["/etc/motd"], kinds["/etc/motd:"]) == ((Kind.FILE, 0o600, 1, 2), b"welcome\n")
     assert kinds["/swapfile"] == (Kind.FILE, 0o600, 0, 0)
 
 
