@@ -262,6 +262,17 @@ def test_a_guest_that_the_room_cannot_read_is_said_to_be_so(run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_an_ext4_of_a_kind_that_fuse2fs_does_not_know_is_left_to_the_appliance(run: Run, disk: Path) -> None:
+    sh("debugfs", "-w", "-R", "feature FEATURE_I30", f"{disk}?offset={START}")
+    with (
+        served(run, disk, "raw") as uri,
+        pytest.raises(Unsuitable, match="/dev/sda1 cannot be read by fuse2fs"),
+        open_room(run, uri, None),
+    ):
+        pass
+
+
+@pytest.mark.slow
 def test_a_look_leaves_the_disk_and_the_host_as_they_were(run: Run, disk: Path) -> None:
     before = disk.read_bytes()
     mounts = Path("/proc/self/mountinfo").read_text()

@@ -1,1 +1,20 @@
-"""The implementations of migrate.guest.Guest: in memory, in a folder, in the libguestfs appliance, in the overlay room."""
+"""The implementations of migrate.guest.Guest, and the rooms that the guest's own programs run in.
+
+rooms            which room is taken, and the opening of it: what the pipeline uses
+memory, tree     guests for tests: values in memory (from YAML), a folder of the host
+
+appliance        libguestfs's VM: launched once, stopped at any time, its errors translated
+appliance_guest  the guest in it
+
+room             the overlay room: the guest read through FUSE, its changes in an upper folder, its programs in a sandbox
+cell, userns     the namespaces without rights over the host that all of this happens in
+agent, files     how its files are reached from outside, without ever following a link
+lvm              where a logical volume lies, without device-mapper
+upper, carry     what was changed in the room, and the way of it to the disk
+
+disks            partitions, file systems, fstab, firmware
+system           os-release, and the package databases: dpkg, rpmdb
+packages, apt    what can be installed: resolved and fetched on the host with the guest's sources and keys
+programs         what both rooms run in the guest: dpkg and apt, initramfs builders, grub-mkconfig
+sandbox          how the host's own programs are shut away when they read what a guest wrote
+"""

@@ -27,9 +27,9 @@ from migrate.run import NO_LIMITS, Limits, Output, Run
 
 ROOM = "/room"
 MOST_BYTES = 4 << 30
-"""What the cell's writable memory holds at most; packages and a rebuilt initramfs took 130 MB."""
+"""What the cell's writable memory holds at most, and never more than half of the host's; packages and a rebuilt initramfs took 130 MB."""
 
-READING = Limits(address_space=2 << 30, cpu_seconds=600)
+READING = Limits(address_space=4 << 30, cpu_seconds=3600)
 
 
 class Unsuitable(Exception):
@@ -120,13 +120,13 @@ def _connected(connection: socket.socket, path: Path) -> bool:
 
 
 @contextmanager
-def open_cell(run: Run, *, most_bytes: int = MOST_BYTES) -> Iterator[Cell]:
+def open_cell(run: Run) -> Iterator[Cell]:
     """Open a cell; leaving ends everything in it. Raise Unsuitable where this host does not allow it."""
     users = _users()
     told, tell = os.pipe()
     try:
         os.set_blocking(told, False)
-        words = [sys.executable, "-I", userns.__file__, *map(str, users), "--", *_bwrap(tell, most_bytes)]
+        words = [sys.executable, "-I", userns.__file__, *map(str, users), "--", *_bwrap(tell)]
         said = bytearray()
 
         def ready() -> bool:
@@ -175,7 +175,8 @@ def _range(path: Path, user: pwd.struct_passwd) -> tuple[int, int] | None:
     return None
 
 
-def _bwrap(info: int, most_bytes: int) -> list[str]:
+def _bwrap(info: int) -> list[str]:
+    most_bytes = min(MOST_BYTES, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     words = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
     words += ["--cap-add", "ALL"]  # over what the cell itself made, nothing else
     words += ["--info-fd", str(info), "--hostname", "room"]

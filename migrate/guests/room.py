@@ -67,7 +67,7 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID",
 MOST_PROCESSES = 2000
 MOST_FILE_BYTES = 4 << 30
 SECONDS = 1800
-WORKING = Limits(address_space=8 << 30, cpu_seconds=SECONDS)
+WORKING = Limits(address_space=4 << 30, cpu_seconds=SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,10 @@ def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> str:
             ) from error
     at = f"{ROOM}/on-{name}"
     options = f"ro,norecovery,offset={start},allow_other,{FOR_EVER}"
-    stack.enter_context(disk.cell.mounted(["fuse2fs", path, at, "-f", "-o", options], at))
+    try:
+        stack.enter_context(disk.cell.mounted(["fuse2fs", path, at, "-f", "-o", options], at))
+    except ToolFailed as error:  # a feature that only the kernel's ext4 knows
+        raise Unsuitable(f"{placed.fs.device} cannot be read by fuse2fs: {_last(error.stderr)}") from error
     return at
 
 
