@@ -178,7 +178,7 @@ class Rate:
 
 
 def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, str]]:
-    """Return the lines of an error and their styles, as screens.md has them: what happened, then what to do next."""
+    """Return the lines of an error and their styles: what happened, then what to do next."""
     if isinstance(error, NotMigratable):
         head = (
             f"{shown(error.subject)} cannot be moved, for {counted(len(error.reasons), 'reason')}; nothing was touched:"

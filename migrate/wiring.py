@@ -54,7 +54,7 @@ SANDBOX_PATIENCE = Patience(poll=0.5, deadline=900.0, lookup=30.0, grace=10.0)
 PROOF_S = 420.0
 """A guest under KVM logs in after half a minute; one that fsck's or grows a large disk takes longer."""
 EMULATED_PROOF_S = 1800.0
-"""Emulated on two cores: 82 s for a plain guest, 261 s with LVM; guests.md."""
+"""Emulated on two cores: 82 s for a plain guest, 261 s with LVM (measured)."""
 
 
 @dataclass(frozen=True, slots=True)

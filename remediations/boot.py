@@ -38,7 +38,7 @@ REMOVABLE_QUESTION = "grub2/force_efi_extra_removable"
     "virtio-in-initramfs",
     "Put the virtio drivers into every kernel's initramfs",
     sources=(
-        "magalu.md 4.5: virtio-blk root disk; guest-fixes.md 2.6(1)",
+        "block-storage examples of Magalu's API: the root disk is /dev/vda, so virtio-blk",
         "kubevirt#11133, dracut#205, mkosi#56: a host-only initramfs without virtio ends in a dracut-initqueue timeout",
         "initramfs-tools(7), initramfs.conf(5), dracut.conf(5)",
         "Linux, drivers/virtio/Kconfig",
@@ -70,7 +70,7 @@ def virtio_in_initramfs(draft: Draft, settings: Settings) -> None:
     "serial-console",
     "Show the kernel's and the system's messages on the serial console",
     sources=(
-        "guest-fixes.md 2.6(7)",
+        "kernel.org, admin-guide/serial-console: the last console= is /dev/console; instances' init-logs show it",
         "Linux, Documentation/admin-guide/serial-console.rst: the last console= is /dev/console",
         "systemd-getty-generator(8): a serial console gets a login",
     ),
@@ -91,7 +91,7 @@ def serial_console(draft: Draft, settings: Settings) -> None:
     "Let UEFI firmware find the boot loader without its old settings",
     sources=(
         "UEFI 2.10, 3.5.1.1 Removable Media Boot Behavior: \\EFI\\BOOT\\BOOTX64.EFI",
-        "guest-fixes.md 2.6(4); forklift#24, packer-examples-for-vsphere#964: NVRAM entries do not travel",
+        "forklift#24, packer-examples-for-vsphere#964: NVRAM entries do not travel",
         "shim README.fallback; Debian grub-efi-amd64.postinst, grub2/force_efi_extra_removable",
     ),
 )
@@ -120,7 +120,7 @@ def uefi_fallback_path(draft: Draft, settings: Settings) -> None:
     "drop-vendor-kernel-arguments",
     "Forget kernel arguments that only the old cloud asked for",
     sources=(
-        "guest-fixes.md 2.2 and 2.3: kernel args of Azure's and Amazon's images",
+        "kernel arguments of Azure's Linux images and of Amazon Linux 2; initramfs-tools(7), rootdelay",
         "dracut.cmdline(7), rd.emergency= and rd.shell",
     ),
 )

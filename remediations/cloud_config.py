@@ -15,7 +15,7 @@ DROP_INS = "/etc/cloud/cloud.cfg.d/*.cfg"
 OURS = "/etc/cloud/cloud.cfg.d/99-magalu-migrate.cfg"
 
 SERVED = ("OpenStack", "ConfigDrive")
-"""Where an instance's metadata may come from on Magalu Cloud: one of the two, it is not said which. Source: magalu.md 4.5."""
+"""Where an instance's metadata may come from on Magalu Cloud: one of the two, it is not said which. No page of Magalu's says more; stock detection works."""
 HARMLESS = (*SERVED, "Ec2")
 """Magalu's service may also answer in Amazon's words, so what is set for those is kept."""
 

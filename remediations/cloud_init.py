@@ -67,9 +67,9 @@ REASONS = {
     "clear-foreign-datasources",
     "Untie cloud-init from other clouds and switch it on",
     sources=(
-        "magalu.md 4.5 and 5.1: naming foreign datasources breaks the import; stock detection works",
+        "docs.magalu.cloud, import of custom images: naming foreign datasources breaks the import; stock detection works",
         "cloud-init, tools/ds-identify and systemd/cloud-init-generator.tmpl: what disables it",
-        "guest-fixes.md 2.1 and 2.8; cloud-init#2968, #3777, #4107",
+        "cloud-init#2968, #3777, #4107",
         "subiquity: 99-installer.cfg and subiquity-disable-cloudinit-networking.cfg",
     ),
 )
@@ -121,7 +121,7 @@ def reset_cloud_init_state(draft: Draft, settings: Settings) -> None:
     "configure-cloud-init",
     "Tell cloud-init to grow the root, admit the key, and change nothing else",
     sources=(
-        "magalu.md 5.1: growth and a key for the main user are required",
+        "docs.magalu.cloud, import of custom images: growth and a key for the main user are required",
         "cloud-init, cc_set_hostname, cc_locale, cc_apt_configure, cc_growpart, cc_resizefs, cc_users_groups",
         "cloud-init, tools/ds-identify: a list of one and None is taken without looking",
     ),
@@ -156,9 +156,9 @@ def configure_cloud_init(draft: Draft, settings: Settings) -> None:
     "install-cloud-init",
     "Install cloud-init, growpart and the SSH server",
     sources=(
-        "magalu.md 5.1: cloud-init, openssh-server and growth are required",
+        "docs.magalu.cloud, import of custom images: cloud-init, openssh-server and growth are required",
         "ifupdown, inet.defn: DHCP needs a client of its own; Debian 13 recommends dhcpcd-base",
-        "magalu.md 5.1: there is no console, so the user with the key must be able to become root: sudo",
+        "docs.magalu.cloud, import of custom images: there is no console, so the user with the key must be able to become root: sudo",
     ),
 )
 def install_cloud_init(draft: Draft, settings: Settings) -> None:

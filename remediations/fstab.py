@@ -51,7 +51,7 @@ class Mount:
     "mount-by-uuid",
     "Mount root, swap and the other partitions by their UUIDs",
     sources=(
-        "guest-fixes.md 2.6(5); magalu.md 4.5: the root disk is /dev/vda",
+        "block-storage examples of Magalu's API: the root disk is /dev/vda; ubicloud#5429: names flip",
         "fstab(5), crypttab(5); initramfs-tools(7), resume=",
         "vjailbreak#2007: lines that were comments stay comments",
     ),
@@ -86,7 +86,7 @@ def mount_by_uuid(draft: Draft, settings: Settings) -> None:
     "forget-missing-devices",
     "Not wait at boot for disks and drives that did not come along",
     sources=(
-        "guest-fixes.md 2.6(5), harvester#6466",
+        "harvester#6466",
         "systemd.mount(5), nofail and x-systemd.device-timeout=; systemd-fstab-generator(8)",
     ),
 )

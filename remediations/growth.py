@@ -25,9 +25,9 @@ SPARE = 512 * MIB
     "let-the-root-grow",
     "Let the root file system grow to the size of its new disk",
     sources=(
-        "magalu.md 5.1: growing at the first boot is required",
+        "docs.magalu.cloud, import of custom images: growing at the first boot is required",
         "growpart(1): a partition grows up to the next one; cloud-init, cc_growpart.py",
-        "guests.md: a swap partition behind the root kept it from growing",
+        "seen on a real guest: a swap partition behind the root kept it from growing",
         "initramfs-tools(7), resume=; initramfs.conf(5), RESUME",
     ),
 )

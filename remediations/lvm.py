@@ -79,7 +79,7 @@ def forget_lvm_devices(draft: Draft, settings: Settings) -> None:
     "grow-root-volume",
     "Let the root's logical volume grow to the size of its new disk",
     sources=(
-        "magalu.md 5.1: growing at the first boot is required",
+        "docs.magalu.cloud, import of custom images: growing at the first boot is required",
         "cloud-init, cc_growpart.py and cc_resizefs.py: they end at the partition",
         "growpart(1), pvresize(8), lvextend(8) -r",
     ),

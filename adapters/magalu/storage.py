@@ -1,7 +1,7 @@
 """Magalu Cloud's object storage: buckets, objects, unfinished uploads, pre-signed URLs. It speaks S3, in OpenStack Swift's accent.
 
 Quirks kept here: path style addresses, the region's own name in the signature, no checksum headers that are newer than Content-MD5
-(magalu.md 2.4: official texts ask to switch them off), an object's multipart ETag is never interpreted.
+(Magalu's Terraform guide asks to switch them off), an object's multipart ETag is never interpreted.
 """
 
 import hashlib

@@ -71,7 +71,10 @@ def package_removal(vendor: Vendor) -> Remediation:
         f"{vendor.name}'s agents and drivers have nothing to talk to on another cloud; they fail at each boot, or wait. "
         "Packages that cannot stay without them go too, and are told; nothing is removed only because nobody needs it any more, "
         "for that may be what the machine is there for.",
-        ("guest-fixes.md 2.1", "apt-get(8), autoremove; dnf(8), clean_requirements_on_remove"),
+        (
+            "open-vm-tools, debian/control and open-vm-tools.spec",
+            "apt-get(8), autoremove; dnf(8), clean_requirements_on_remove",
+        ),
         act,
     )
 
@@ -87,7 +90,7 @@ def leftover_removal(vendor: Vendor) -> Remediation:
         f"Remove what {vendor.name}'s packages and installers leave behind",
         f"State, logs, certificates and settings of {vendor.name}'s agents belong to no package, and an agent from a tarball is known "
         "to no package manager. They go, with the masks and drop-ins of its units; a file that a package owns stays.",
-        ("guest-fixes.md 2.1; open-vm-tools, scripts/; virt-v2v's list of tools",),
+        ("open-vm-tools, scripts/; virt-v2v's list of tools",),
         act,
     )
 
