@@ -259,11 +259,18 @@ def _mounts_as_root(call: Calls, fs: Filesystem) -> str | None:
         except GuestError:
             continue
         try:
-            if call.is_file("/etc/fstab") and (call.exists("/etc/os-release") or call.exists("/usr/lib/os-release")):
+            if call.is_file("/etc/fstab") and _has_release(call):
                 return options
         finally:
             call.umount("/")
     return None
+
+
+def _has_release(call: Calls) -> bool:
+    """/etc/os-release is a link into /usr, which may be a file system of its own that is not mounted yet."""
+    return bool(
+        call.is_symlink("/etc/os-release") or call.is_file("/etc/os-release") or call.is_file("/usr/lib/os-release")
+    )
 
 
 def _table(call: Calls, device: str, number: int) -> Table:
