@@ -90,10 +90,9 @@ class Appliance:
         if self._closed.is_set():
             return
         self._closed.set()
-        if self._launching.is_alive():
+        while self._launching.is_alive():  # its qemu may be there only in a moment
             self._kill()
-        if self._launching.ident is not None:
-            self._launching.join()
+            self._launching.join(0.1)
         self._handle.close()
         if self._watching.ident is not None:
             self._watching.join()
