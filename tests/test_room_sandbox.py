@@ -17,7 +17,7 @@ from migrate.guests import programs
 from migrate.guests.cell import ROOM
 from migrate.guests.room import PACKAGES, RoomGuest, open_room
 from migrate.guests.sandbox import FIRST_USER
-from migrate.initramfs import modules_inside
+from migrate.initramfs import modules_inside, names_inside
 from migrate.run import Run
 from tests.archive import build_deb
 from tests.guest_disks import served
@@ -176,6 +176,8 @@ def test_the_initramfs_is_built_once_and_not_by_each_package(room: RoomGuest, tm
     after = room.load(image)
     assert isinstance(after, File)
     assert {"virtio_blk", "virtio_net"} <= modules_inside(after.content)
+    # Its hook cannot see the root's device from in here, and is told the type.
+    assert any(name.endswith("sbin/fsck.ext4") for name in names_inside(after.content))
 
 
 def test_a_script_that_fails_says_so(room: RoomGuest, tmp_path: Path) -> None:

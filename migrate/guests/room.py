@@ -4,7 +4,7 @@ No appliance is needed to look, and none to try: the source is only read. What w
 migrate.guests.carry. Where the guest is on more than plain ext2/3/4 partitions, `Unsuitable` says why, and the appliance is used.
 """
 
-import shlex
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,6 +45,7 @@ from migrate.guests.disks import (
     read_filesystems,
     read_table,
 )
+from migrate.guests.grub_probe import grub_probe
 from migrate.guests.lvm import volumes
 from migrate.guests.packages import Packages
 from migrate.guests.paths import resolved
@@ -211,27 +212,29 @@ class RoomGuest:
 
     def _root_device(self) -> list[str]:
         """grub-mkconfig names the root by UUID only where /dev/disk/by-uuid shows it."""
-        words = []
+        nodes = {
+            fs.device: fs.device if fs.disk is not None else mapped_name(fs.device) for fs in self._layout.filesystems
+        }
+        links = {device: node for device, node in nodes.items() if device != node}
         for fs in self._layout.filesystems:
-            node = fs.device if fs.disk is not None else mapped_name(fs.device)
-            words += ["--dev-bind", "/dev/null", node]
-            words += [] if fs.uuid is None else ["--symlink", node, f"/dev/disk/by-uuid/{fs.uuid}"]
-            words += [] if fs.disk is not None else ["--symlink", node, fs.device]
-        return words
+            if re.fullmatch(r"[\w-]+", fs.uuid or ""):
+                links.setdefault(f"/dev/disk/by-uuid/{fs.uuid}", nodes[fs.device])
+        words = [word for node in nodes.values() for word in ("--dev-bind", "/dev/null", node)]
+        return words + [word for link, node in links.items() for word in ("--symlink", node, link)]
 
     def _stand_ins(self) -> list[str]:
         """What cannot work where the root is an overlay is told what the disk is: grub-probe, and the fsck hook of initramfs-tools."""
         words = []
-        root = self._layout.root_filesystem
+        checked = sorted({fs.type for fs in self._layout.filesystems if fs.mountpoint in ("/", "/usr")})
         for path, text in (
             ("/usr/sbin/grub-probe", grub_probe(self._layout)),
-            ("/etc/initramfs-tools/initramfs.conf", f"{{}}\nFSTYPE={root.type}\n"),
+            # What is added at its end wins: the file is a shell script. initramfs.conf(5).
+            ("/etc/initramfs-tools/initramfs.conf", f"\nFSTYPE={','.join(checked)}\n"),
         ):
             at = resolved(self, path)
             if self.kind(at) is Kind.FILE and isinstance(entry := self.load(at), File):
                 name = path.rpartition("/")[2]
-                content = text.replace("{}", entry.text, 1) if text.startswith("{}") else text
-                made = File(content.encode("utf-8", "surrogateescape"), entry.mode)
+                made = File((entry.content if name.endswith(".conf") else b"") + text.encode(), entry.mode)
                 self._agent.at(f"{ROOM}/tools").store(f"/{name}", made)
                 words += ["--ro-bind", f"{ROOM}/tools/{name}", at]
         return words
@@ -407,61 +410,6 @@ def _mount_layer(cell: Cell, fs: Filesystem, lower: str, number: int) -> Layer:
     except ToolFailed as error:
         raise Unsuitable(f"overlayfs does not work here: {_last(error.stderr)}") from error
     return Layer(fs.mountpoint, fs.type, lower, upper)
-
-
-def grub_probe(layout: Layout) -> str:
-    """Return a shell script that answers like grub-probe(8) does on the real disk: the root, and /boot where it has its own partition."""
-    root = layout.root_filesystem
-    boot = next((fs for fs in layout.filesystems if fs.mountpoint == "/boot"), root)
-    return f"""#!/bin/sh
-# A stand-in while magalu-migrate works in its overlay room.
-target=device where=/
-while [ $# -gt 0 ]; do
-    case "$1" in
-    --target=*) target="${{1#--target=}}" ;;
-    -t|--target) target="$2"; shift ;;
-    --device|-d|--device-map|-m|--*) ;;
-    *) where="$1" ;;
-    esac
-    shift
-done
-case "$where" in
-/boot|/boot/*|{shlex.quote(boot.device)}|{shlex.quote(mapped_name(boot.device))}) {_probe_answers(layout, boot)} ;;
-*) {_probe_answers(layout, root)} ;;
-esac
-case "$target" in
-device) echo "$device" ;;
-fs) echo "$fs" ;;
-fs_uuid) echo "$uuid" ;;
-fs_label) echo "$label" ;;
-partuuid) echo "$partuuid" ;;
-partmap) echo "$partmap" ;;
-drive) echo "($place)" ;;
-disk) echo "$disk" ;;
-compatibility_hint) echo "$place" ;;
-abstraction) echo "$abstraction" ;;
-hints_string|bios_hints|efi_hints|baremetal_hints|cryptodisk_uuid) echo ;;
-*) exit 1 ;;
-esac
-"""
-
-
-def _probe_answers(layout: Layout, fs: Filesystem) -> str:
-    partmap = {"dos": "msdos"}.get(layout.table, layout.table)
-    volume = fs.disk is None
-    device = mapped_name(fs.device) if volume else fs.device
-    values = {
-        "device": device,
-        "disk": device.rstrip("0123456789"),
-        "fs": "ext2" if fs.type in EXT else fs.type,
-        "uuid": fs.uuid or "",
-        "label": fs.label or "",
-        "partuuid": fs.partuuid or "",
-        "partmap": partmap,
-        "abstraction": "lvm" if volume else "",
-        "place": f"lvm/{device.rpartition('/')[2]}" if volume else f"hd{fs.disk},{partmap}{fs.partition or 1}",
-    }
-    return " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
 
 
 def _last(text: str) -> str:
