@@ -1,6 +1,7 @@
 """NBD plumbing between a source and its reader: counting what is really read."""
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,18 +28,28 @@ def counted(run: Run, uri: str) -> Iterator[Counted]:
 
     Source: nbdkit-nbd-plugin(1), nbdkit-stats-filter(1), nbdkit 1.32.
     """
-    socket = run.work / "counted.sock"
+    path = run.work / "counted.sock"
     stats = run.work / "counted.txt"
-    for path in (socket, stats):
-        path.unlink(missing_ok=True)
-    served = Counted(socket_uri(socket))
-    argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", socket, "--filter=stats", "nbd"]
+    for old in (path, stats):
+        old.unlink(missing_ok=True)
+    served = Counted(socket_uri(path))
+    argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
     argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
-    with run.daemon(argv, ready=socket.exists, log=run.work / "counted.log"):
+    with run.daemon(argv, ready=lambda: _answers(path), log=run.work / "counted.log"):
         yield served
     found = READ_LINE.search(stats.read_text()) if stats.exists() else None
     if found:
         served.bytes_read = round(float(found[1]) * UNITS[found[2]])
+
+
+def _answers(path: Path) -> bool:
+    """A socket is there before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def socket_uri(path: Path) -> str:
