@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -411,7 +411,7 @@ def explain_remediation(name: str) -> None:
 # Screens
 
 
-def _print(lines: Iterator[Line] | list[Line] | Any) -> None:
+def _print(lines: Iterable[Line]) -> None:
     console = Console(highlight=False)
     for line in lines:
         console.print(Text(line.text, line.style), soft_wrap=True)
