@@ -23,7 +23,7 @@ from migrate.guest import (
     PackageChange,
     Rebuild,
 )
-from migrate.guests import programs
+from migrate.guests import programs, rebuilds
 from migrate.guests.appliance import SMALL, Calls, Mounted, NotUtf8, temporary_file
 from migrate.guests.disks import disk_device
 from migrate.guests.files import MOST_BYTES
@@ -157,7 +157,7 @@ class ApplianceGuest:
         self._forget_all()
 
     def rebuild(self, what: Rebuild) -> None:
-        programs.rebuild(self, what)
+        rebuilds.rebuild(self, what)
         self._forget_all()
 
     def execute(self, argv: Sequence[str], *, env: Mapping[str, str]) -> str:

@@ -1,12 +1,11 @@
-"""The guest's own programs as both rooms run them: its package manager, its initramfs builder, its boot loader's generator."""
+"""The guest's own programs as both rooms run them: its package manager."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from migrate.errors import GuestError
-from migrate.guest import Entry, File, Kind, Package, PackageChange, Rebuild
+from migrate.guest import Entry, File, Kind, Package, PackageChange
 from migrate.guests.paths import Files, parent, resolved
 
 ENVIRONMENT = {
@@ -69,38 +68,6 @@ def change_packages(room: Programs, change: PackageChange, packages: Sequence[st
             room.execute([*APT, "install", *packages], env=ENVIRONMENT)
     for path in _identities(room) - before:
         room.store(path, None)
-
-
-def rebuild(room: Programs, what: Rebuild) -> None:
-    """It is built anew. Raise GuestError where the guest has no program for it, or the program fails."""
-    match what:
-        case Rebuild.INITRAMFS:
-            _execute_first(
-                room,
-                "its initramfs",
-                ["/usr/sbin/update-initramfs", "-u", "-k", "all"],
-                ["/usr/bin/dracut", "--force", "--regenerate-all"],
-                ["/usr/sbin/dracut", "--force", "--regenerate-all"],
-                ["/sbin/mkinitrd"],
-            )
-        case Rebuild.BOOTLOADER:
-            _execute_first(
-                room,
-                "its boot menu",
-                ["/usr/sbin/grub2-mkconfig", "--output=/boot/grub2/grub.cfg"],
-                ["/usr/sbin/grub-mkconfig", "--output=/boot/grub/grub.cfg"],
-            )
-        case Rebuild.SELINUX_LABELS:
-            # Labels depend on the policy as it is loaded: the guest sets them itself at its next start. Source: selinux(8), /.autorelabel.
-            room.store("/.autorelabel", File(b""))
-
-
-def _execute_first(room: Programs, what: str, *choices: Sequence[str]) -> None:
-    for argv in choices:
-        if room.kind(resolved(room, argv[0])) is Kind.FILE:
-            room.execute(argv, env=ENVIRONMENT)
-            return
-    raise GuestError(f"the guest has no program that builds {what}: none of {', '.join(argv[0] for argv in choices)}")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from migrate.guest import (
     PackageChange,
     Rebuild,
 )
-from migrate.guests import programs
+from migrate.guests import programs, rebuilds
 from migrate.guests.agent import AgentFiles, open_agent
 from migrate.guests.cell import READING, ROOM, Cell, Unsuitable, open_cell
 from migrate.guests.disks import (
@@ -158,7 +158,7 @@ class RoomGuest:
             self._system.changed()
 
     def rebuild(self, what: Rebuild) -> None:
-        programs.rebuild(self, what)
+        rebuilds.rebuild(self, what)
 
     def change_layout(self, change: LayoutChange) -> None:
         match change:
