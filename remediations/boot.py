@@ -23,6 +23,8 @@ INITRAMFS_DROP_IN = "/etc/initramfs-tools/conf.d/magalu-migrate"
 DRACUT_DROP_IN = "/etc/dracut.conf.d/50-magalu-migrate.conf"
 BUILDERS = ("/usr/sbin/update-initramfs", "/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut")
 
+OF_ANOTHER_CLOUD = ("rootdelay=*", "earlyprintk", "earlyprintk=*", "rd.emergency=poweroff", "rd.shell=0")
+
 SERIAL = "console=ttyS0,115200n8"
 SCREEN = "console=tty0"
 
@@ -130,18 +132,8 @@ def drop_vendor_kernel_arguments(draft: Draft, settings: Settings) -> None:
     rootdelay=, earlyprintk=, rd.emergency=poweroff and rd.shell=0 go from every kernel entry and from GRUB's settings. Consoles, interface
     naming and everything else stay.
     """
-    kernel_arguments.rewrite(
-        draft,
-        lambda words: tuple(word for word in words if not _of_another_cloud(word)),
-        why="makes each boot wait for the old cloud's disks, or hides why a boot fails",
-    )
-
-
-def _of_another_cloud(word: str) -> bool:
-    return word.startswith(("rootdelay=", "earlyprintk=")) or word in (
-        "earlyprintk",
-        "rd.emergency=poweroff",
-        "rd.shell=0",
+    kernel_arguments.drop_arguments(
+        draft, OF_ANOTHER_CLOUD, "makes each boot wait for the old cloud's disks, or hides why a boot fails"
     )
 
 

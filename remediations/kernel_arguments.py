@@ -8,8 +8,9 @@ Sources: GRUB manual, "Simple configuration", "Shell-like scripting", "The GRUB 
 kernel-install(8) for /etc/kernel/cmdline; Debian's grub-mkconfig for /etc/default/grub.d.
 """
 
+import fnmatch
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -124,6 +125,20 @@ def rewrite(draft: Draft, change: Change, *, why: str) -> None:
     for path in _found(draft, DEFAULTS):
         draft.edit(path, lambda text: defaults(text, change), why=why)
     draft.edit(KERNEL_INSTALL, lambda text: changed(text.strip("\n"), change) + "\n" * text.endswith("\n"), why=why)
+
+
+def drop_arguments(draft: Draft, patterns: Sequence[str], why: str) -> None:
+    """No command line, and no setting that one is made from, holds an argument that matches a pattern of fnmatch(3) ("rootdelay=*").
+
+    A pattern is the whole argument, quotes around it or its value aside. `why` completes "because it …".
+    """
+    rewrite(draft, lambda words: tuple(word for word in words if not is_one_of(word, patterns)), why=why)
+
+
+def is_one_of(word: str, patterns: Sequence[str]) -> bool:
+    """Whether an argument matches one of the patterns; quotes are the boot loader's and are not looked at."""
+    bare = word.replace('"', "").replace("'", "")
+    return any(fnmatch.fnmatchcase(bare, pattern) for pattern in patterns)
 
 
 def add(draft: Draft, lacking: Callable[[Arguments], Arguments], *, why: str) -> None:

@@ -200,3 +200,18 @@ def test_an_assignment_is_read_with_its_parts() -> None:
         "1>0",
         "  # the second",
     )
+
+
+def test_arguments_that_match_a_pattern_go_from_wherever_they_are() -> None:
+    draft = draft_of(
+        boot__grub2__grubenv=f"kernelopts=root=x rootdelay=300\n{'#' * 992}",
+        etc__kernel__cmdline="root=x nvme_core.io_timeout=4294967295 rootwait\n",
+        etc__default__grub="GRUB_CMDLINE_LINUX='console=ttyS0 \"rootdelay=300\" quiet'\n",
+    )
+    kernel_arguments.drop_arguments(draft, ("rootdelay=*", "nvme_core.*"), "waits for another cloud")
+    found = texts(draft)
+    assert found["/etc/kernel/cmdline"] == "root=x rootwait\n"
+    assert found["/etc/default/grub"] == "GRUB_CMDLINE_LINUX='console=ttyS0 quiet'\n"
+    assert found["/boot/grub2/grubenv"].startswith("kernelopts=root=x\n##")
+    assert len(found["/boot/grub2/grubenv"]) == 1024
+    assert {effect.why for effect in draft.changes.effects} == {"waits for another cloud"}
