@@ -28,7 +28,7 @@ from migrate.job import Job, Jobs
 from migrate.pipeline import Order, Outcome, look
 from migrate.pipeline import migrate as migrate_vm
 from migrate.preview import Line
-from migrate.remediation import Settings
+from migrate.remediation import Profile, Settings, check_names
 from migrate.run import Run
 from migrate.source import Firmware, VmRef
 from migrate.text import shown, size, took
@@ -47,12 +47,16 @@ class GuestOptions:
     force_datasource: str | None
     work: Path
     output: str
+    profile: str = Profile.LIFT_AND_SHIFT.value
+    ask: tuple[str, ...] = ()
 
     @property
     def words(self) -> list[str]:
         """The options that decide what the plan is, as they were written."""
         said = [f"--format={self.disk_format}"] if self.disk_format else []
+        said += [f"--profile={self.profile}"] if self.profile != Profile.LIFT_AND_SHIFT.value else []
         said += [f"--skip={name}" for name in self.skip]
+        said += [f"--ask={name}" for name in self.ask]
         said += ["--keep-machine-id"] if self.keep_machine_id else []
         return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
 
@@ -63,7 +67,9 @@ class GuestOptions:
             "format": self.disk_format,
             "image": image,
             **cloud,
+            "profile": self.profile,
             "skip": [*sorted(set(self.skip))],
+            "ask": [*sorted(set(self.ask))],
             "keep_machine_id": self.keep_machine_id,
             "force_datasource": self.force_datasource,
         }
@@ -71,13 +77,18 @@ class GuestOptions:
     @property
     def settings(self) -> Settings:
         known = {remediation.name for remediation in wiring.REMEDIATIONS}
-        unknown = sorted(set(self.skip) - known)
-        if unknown:
-            raise UsageError(
-                f"--skip {shown(unknown[0])}: there is no remediation of that name",
-                hint="`magalu-migrate remediations list` shows all.",
-            )
-        return Settings(self.force_datasource, not self.keep_machine_id, frozenset(self.skip))
+        listed = "`magalu-migrate remediations list` shows all."
+        check_names("--skip", self.skip, known, "remediation", listed)
+        check_names("--ask", self.ask, known, "remediation", listed)
+        if both := sorted(set(self.skip) & set(self.ask)):
+            raise UsageError(f"{both[0]} is both asked for and skipped", hint="Give --ask or --skip for it, not both.")
+        return Settings(
+            self.force_datasource,
+            not self.keep_machine_id,
+            skip=frozenset(self.skip),
+            profile=Profile(self.profile),
+            ask=frozenset(self.ask),
+        )
 
 
 work_option = click.option(
@@ -104,7 +115,17 @@ GUEST_OPTIONS = (
         show_default=True,
         help="Where the guest's own programs run: in libguestfs's appliance, or, quicker without KVM, in a sandbox on this host.",
     ),
+    click.option(
+        "--profile",
+        type=click.Choice([profile.value for profile in Profile]),
+        default=Profile.LIFT_AND_SHIFT.value,
+        show_default=True,
+        help="What the image is for: one machine that moves, or a template that many are made of.",
+    ),
     click.option("--skip", multiple=True, metavar="NAME", help="Leave a remediation out; may be repeated."),
+    click.option(
+        "--ask", multiple=True, metavar="NAME", help="Make a remediation that the profile leaves out; may be repeated."
+    ),
     click.option(
         "--keep-machine-id",
         is_flag=True,

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from migrate.draft import Draft
 from migrate.effects import Changes, Edit, Effect, LayoutEdit, PackageEdit, RebuildRequest, Removal
 from migrate.guest import Guest, Rebuild
-from migrate.remediation import Remediation, Settings
+from migrate.remediation import Remediation, Settings, chosen
 from migrate.run import Progress, Run
 
 
 def preview(run: Run, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Changes:
     """Return what `remediate` would do. The guest is only read. Each remediation sees what the former ones would have done."""
     draft = Draft(guest)
-    for remediation in _wanted(remediations, settings):
+    for remediation in chosen(remediations, settings):
         run.check()
         with draft.step(remediation.name):
             remediation.act(draft, settings)
@@ -26,7 +26,7 @@ def remediate(run: Run, guest: Guest, remediations: Sequence[Remediation], setti
     was asked. What must be rebuilt is rebuilt once, at the end. Raise GuestError where the guest does not take a change: it is half
     repaired then, and its overlay is to be thrown away.
     """
-    wanted = _wanted(remediations, settings)
+    wanted = chosen(remediations, settings)
     done: list[Changes] = []
     rebuilds: set[Rebuild] = set()
     for number, remediation in enumerate(wanted):
@@ -52,10 +52,6 @@ def remediate(run: Run, guest: Guest, remediations: Sequence[Remediation], setti
         tuple(dict.fromkeys(finding for changes in done for finding in changes.findings)),
         tuple(fact for changes in done for fact in changes.facts),
     )
-
-
-def _wanted(remediations: Sequence[Remediation], settings: Settings) -> tuple[Remediation, ...]:
-    return tuple(remediation for remediation in remediations if remediation.name not in settings.skip)
 
 
 def _perform(guest: Guest, effect: Effect) -> None:

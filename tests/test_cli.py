@@ -130,10 +130,10 @@ def test_with_output_json_a_refusal_is_one_object(
 
 @pytest.mark.parametrize("command", ["inspect", "preview", "vm"])
 def test_skipping_a_remediation_that_there_is_not_is_wrong_usage(tmp_path: Path, command: str) -> None:
-    answer = asked(command, samples.raw(tmp_path), "--skip", "nonsense", "--work", tmp_path / "work")
+    answer = asked(command, samples.raw(tmp_path), "--skip", "strip-mac", "--work", tmp_path / "work")
     assert answer.code == 2
     assert answer.err == (
-        "--skip nonsense: there is no remediation of that name\n`magalu-migrate remediations list` shows all.\n"
+        "--skip strip-mac: there is no remediation of that name; the nearest is strip-macs\n`magalu-migrate remediations list` shows all.\n"
     )
     assert not (tmp_path / "work").exists()
 
