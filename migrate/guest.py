@@ -49,9 +49,19 @@ class Folder:
 Entry = File | Link | Folder
 
 
+class Packaging(Enum):
+    """Whose package database the guest has; the id in os-release does not tell it for every guest."""
+
+    DPKG = "dpkg"
+    RPM = "rpm"
+    APK = "apk"
+    PACMAN = "pacman"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Os:
-    """Who the guest is, from os-release(5) and the ELF header of its shell. `arch` in dpkg's words ("amd64")."""
+    """Who the guest is, from os-release(5), the ELF header of its shell, and its package database. `arch` in dpkg's words ("amd64")."""
 
     id: str
     id_like: tuple[str, ...] = ()
@@ -59,6 +69,7 @@ class Os:
     codename: str = ""
     pretty: str = ""
     arch: str = "amd64"
+    packaging: Packaging = Packaging.DPKG
 
     @property
     def family(self) -> str:

@@ -25,7 +25,7 @@ update-initramfs and dracut put into a real, small cpio what their own configura
 import base64
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -45,6 +45,7 @@ from migrate.guest import (
     Os,
     Package,
     PackageChange,
+    Packaging,
     Rebuild,
 )
 from migrate.guests.paths import parent, parts, resolved
@@ -432,8 +433,10 @@ def _kernel(version: str, value: Mapping[str, Any]) -> Kernel:
 def _os(value: Mapping[str, Any]) -> Os:
     if not value:
         return DEBIAN_12
-    words = {key: str(value.get(key, "")) for key in ("id", "version_id", "codename", "pretty")}
-    return Os(**words, id_like=tuple(value.get("id_like") or ()), arch=value.get("arch", "amd64"))
+    id, *words = (str(value.get(key, "")) for key in ("id", "version_id", "codename", "pretty"))
+    os = Os(id, tuple(value.get("id_like") or ()), *words, arch=value.get("arch", "amd64"))
+    usual = {"rhel": "rpm", "suse": "rpm", "alpine": "apk", "arch": "pacman"}.get(os.family, "dpkg")
+    return replace(os, packaging=Packaging(value.get("packaging", usual)))
 
 
 def _layout(value: Mapping[str, Any] | None, firmware: Firmware) -> Layout:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from migrate.errors import GuestError
-from migrate.guest import File, Kind, Os, Package
+from migrate.guest import File, Kind, Os, Package, Packaging
 from migrate.guests import dpkg, rpmdb
 from migrate.guests.paths import Files, parent, resolved
 from migrate.run import Run
 
+APK = "/lib/apk/db/installed"
+PACMAN = "/var/lib/pacman/local"
 DATABASES = ("/var/lib/dpkg/", "/var/lib/rpm/", "/usr/lib/sysimage/rpm/")
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
@@ -77,7 +79,16 @@ def os_of(files: Files) -> Os:
         codename=values.get("VERSION_CODENAME", "") or values.get("UBUNTU_CODENAME", ""),
         pretty=values.get("PRETTY_NAME", ""),
         arch=_arch(files),
+        packaging=packaging_of(files),
     )
+
+
+def packaging_of(files: Files) -> Packaging:
+    """Tell the package manager by the database that is there: a guest may name any id, and none that it is like."""
+    for packaging, path in ((Packaging.DPKG, dpkg.STATUS), (Packaging.APK, APK), (Packaging.PACMAN, PACMAN)):
+        if files.kind(resolved(files, path)) is not Kind.MISSING:
+            return packaging
+    return Packaging.RPM if rpmdb.database_files(files) else Packaging.NONE
 
 
 def assignments(text: str) -> dict[str, str]:
