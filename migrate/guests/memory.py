@@ -433,8 +433,8 @@ def _kernel(version: str, value: Mapping[str, Any]) -> Kernel:
 def _os(value: Mapping[str, Any]) -> Os:
     if not value:
         return DEBIAN_12
-    id, *words = (str(value.get(key, "")) for key in ("id", "version_id", "codename", "pretty"))
-    os = Os(id, tuple(value.get("id_like") or ()), *words, arch=value.get("arch", "amd64"))
+    id, version_id, codename, pretty = (str(value.get(key, "")) for key in ("id", "version_id", "codename", "pretty"))
+    os = Os(id, tuple(value.get("id_like") or ()), version_id, codename, pretty, value.get("arch", "amd64"))
     usual = {"rhel": "rpm", "suse": "rpm", "alpine": "apk", "arch": "pacman"}.get(os.family, "dpkg")
     return replace(os, packaging=Packaging(value.get("packaging", usual)))
 
