@@ -18,7 +18,8 @@ from click.testing import CliRunner
 
 from adapters.sandbox import Sandbox
 from migrate import wiring
-from migrate.cli import GuestOptions, main
+from migrate.cli import main
+from migrate.cli.options import GuestOptions
 from migrate.job import Job, Jobs
 from migrate.run import Run
 from tests.cloud import s3

@@ -1,157 +1,27 @@
 """The command line: words in, screens out. Nothing here knows how anything is done."""
 
-import functools
-import json
-import os
 import shlex
-import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import click
-from platformdirs import user_state_path
-from pydantic import JsonValue
-from rich.console import Console
-from rich.text import Text
 
 from migrate import preview as previews
 from migrate import show, wiring
+from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
+from migrate.cli.terminal import FAILED, print_json, print_lines, running
 from migrate.doctor import checks
 from migrate.errors import MigrateError, NotMigratable, Stopped, UsageError
 from migrate.job import Job, Jobs
 from migrate.pipeline import Order, Outcome, look
 from migrate.pipeline import migrate as migrate_vm
 from migrate.preview import Line
-from migrate.remediation import Profile, Settings, check_names
 from migrate.run import Run
-from migrate.source import Firmware, VmRef
+from migrate.source import Firmware
 from migrate.text import shown, size, took
-
-FAILED, STOPPED = MigrateError.exit_code, Stopped.exit_code
-
-
-@dataclass(frozen=True, slots=True)
-class GuestOptions:
-    """What `inspect`, `preview` and `vm` share: how the disk is read, and how the guest is repaired."""
-
-    disk_format: str | None
-    room: str
-    skip: tuple[str, ...]
-    keep_machine_id: bool
-    force_datasource: str | None
-    work: Path
-    output: str
-    profile: str = Profile.LIFT_AND_SHIFT.value
-    ask: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> list[str]:
-        """The options that decide what the plan is, as they were written."""
-        said = [f"--format={self.disk_format}"] if self.disk_format else []
-        said += [f"--profile={self.profile}"] if self.profile != Profile.LIFT_AND_SHIFT.value else []
-        said += [f"--skip={name}" for name in self.skip]
-        said += [f"--ask={name}" for name in self.ask]
-        said += ["--keep-machine-id"] if self.keep_machine_id else []
-        return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
-
-    def request(self, ref: VmRef, image: str | None, cloud: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        """Everything that makes two calls of `vm` the same job; `image` is the name that was asked for, None for the default."""
-        return {
-            "address": ref.address,
-            "format": self.disk_format,
-            "image": image,
-            **cloud,
-            "profile": self.profile,
-            "skip": [*sorted(set(self.skip))],
-            "ask": [*sorted(set(self.ask))],
-            "keep_machine_id": self.keep_machine_id,
-            "force_datasource": self.force_datasource,
-        }
-
-    @property
-    def settings(self) -> Settings:
-        known = {remediation.name for remediation in wiring.REMEDIATIONS}
-        listed = "`magalu-migrate remediations list` shows all."
-        check_names("--skip", self.skip, known, "remediation", listed)
-        check_names("--ask", self.ask, known, "remediation", listed)
-        if both := sorted(set(self.skip) & set(self.ask)):
-            raise UsageError(f"{both[0]} is both asked for and skipped", hint="Give --ask or --skip for it, not both.")
-        return Settings(
-            self.force_datasource,
-            not self.keep_machine_id,
-            skip=frozenset(self.skip),
-            profile=Profile(self.profile),
-            ask=frozenset(self.ask),
-        )
-
-
-work_option = click.option(
-    "--work",
-    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
-    default=user_state_path("magalu-migrate"),
-    envvar="MAGALU_MIGRATE_WORK",
-    show_default=True,
-    help="Folder for images, overlays and what a second run goes on from.",
-)
-output_option = click.option(
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How results are written: json is one object on standard output, with events as lines on standard error.",
-)
-GUEST_OPTIONS = (
-    click.option("--format", "disk_format", help="What the disk is, e.g. raw for one without a partition table."),
-    click.option(
-        "--room",
-        type=click.Choice(["auto", "appliance", "overlay"]),
-        default="auto",
-        show_default=True,
-        help="Where the guest's own programs run: in libguestfs's appliance, or, quicker without KVM, in a sandbox on this host.",
-    ),
-    click.option(
-        "--profile",
-        type=click.Choice([profile.value for profile in Profile]),
-        default=Profile.LIFT_AND_SHIFT.value,
-        show_default=True,
-        help="What the image is for: one machine that moves, or a template that many are made of.",
-    ),
-    click.option("--skip", multiple=True, metavar="NAME", help="Leave a remediation out; may be repeated."),
-    click.option(
-        "--ask", multiple=True, metavar="NAME", help="Make a remediation that the profile leaves out; may be repeated."
-    ),
-    click.option(
-        "--keep-machine-id",
-        is_flag=True,
-        help="Keep the guest's identity. Only where the source VM stays off: two machines of one id get one address.",
-    ),
-    click.option(
-        "--force-datasource",
-        metavar="NAME",
-        help="Let cloud-init use this datasource only. Default: it finds one by itself.",
-    ),
-    work_option,
-    output_option,
-)
-
-
-def guest_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of GuestOptions; it receives them as `options`."""
-
-    @functools.wraps(command)
-    def with_options(**words: Any) -> None:
-        shared = {name: words.pop(name) for name in GuestOptions.__slots__}
-        command(options=GuestOptions(**shared), **words)
-
-    for option in reversed(GUEST_OPTIONS):
-        with_options = option(with_options)
-    return with_options
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -175,17 +45,17 @@ def preview(address: str, options: GuestOptions) -> None:
     \b
     Example: magalu-migrate preview erp01.ova
     """
-    with _run(options.output) as run:
+    with running(options.output) as run:
         settings = options.settings
         source, ref = wiring.source(run, address, options.disk_format)
         found = look(run, source, ref, wiring.rooms(wiring.Host(), options.room), wiring.REMEDIATIONS, settings)
     if options.output == "json":
-        _print_json({"status": "can go" if found.can_go else "refused", **previews.to_json(found)})
+        print_json({"status": "can go" if found.can_go else "refused", **previews.to_json(found)})
     else:
-        _print(previews.lines(found, wiring.REMEDIATIONS))
+        print_lines(previews.lines(found, wiring.REMEDIATIONS))
         if found.can_go and found.changes.effects:
             words = shlex.join(["vm", address, *options.words, "--approve", found.changes.plan])
-            _print([Line(f"Apply exactly this: magalu-migrate {shown(words)}")])
+            print_lines([Line(f"Apply exactly this: magalu-migrate {shown(words)}")])
     if not found.can_go:
         sys.exit(NotMigratable.exit_code)
 
@@ -199,13 +69,13 @@ def inspect(address: str, options: GuestOptions) -> None:
     \b
     Example: magalu-migrate inspect erp01.vmdk
     """
-    with _run(options.output) as run:
+    with running(options.output) as run:
         source, ref = wiring.source(run, address, options.disk_format)
         found = look(run, source, ref, wiring.rooms(wiring.Host(), options.room), (), options.settings)
     if options.output == "json":
-        _print_json(previews.inventory_json(found))
+        print_json(previews.inventory_json(found))
     else:
-        _print(previews.inventory(found))
+        print_lines(previews.inventory(found))
 
 
 @main.command(short_help="Make a VM's disk an active custom image.")
@@ -253,7 +123,7 @@ def vm(
     \b
     Example: magalu-migrate vm erp01.ova --name erp01
     """
-    with _run(options.output) as outer:
+    with running(options.output) as outer:
         settings = options.settings
         # Asked quietly before a job is made of it, and again by the job: what is refused at a glance leaves nothing behind.
         first, ref = wiring.source(Run(outer.work, stop=outer.stop), address, options.disk_format)
@@ -287,9 +157,9 @@ def vm(
                         )
                     raise
     if options.output == "json":
-        _print_json(outcome.to_json())
+        print_json(outcome.to_json())
     else:
-        _print(_summary(outcome, sandbox))
+        print_lines(_summary(outcome, sandbox))
 
 
 @main.command(short_help="Boot an image as Magalu would; does it come up?")
@@ -303,14 +173,14 @@ def prove(image: Path, uefi: bool, user: str | None, output: str) -> None:
     \b
     Example: magalu-migrate prove erp01.qcow2
     """
-    with _run(output) as run, run.stage("prove") as stage:
+    with running(output) as run, run.stage("prove") as stage:
         firmware = Firmware.UEFI if uefi else Firmware.BIOS
         proof = wiring.prover(wiring.Host())(run, image, firmware=firmware, user=user)
         stage.summary = str(proof["summary"])
     if output == "json":
-        _print_json(proof)
+        print_json(proof)
     else:
-        _print(wiring.proof_lines(proof))
+        print_lines(wiring.proof_lines(proof))
     if not proof["held"]:
         sys.exit(FAILED)
 
@@ -323,8 +193,8 @@ def sandbox(folder: Path | None) -> None:
     \b
     Example: magalu-migrate sandbox --folder ./sandbox
     """
-    with _run("text") as run:
-        wiring.serve_sandbox(run, folder or run.work / "sandbox", lambda text: _print([Line(text)]))
+    with running("text") as run:
+        wiring.serve_sandbox(run, folder or run.work / "sandbox", lambda text: print_lines([Line(text)]))
 
 
 @main.command(short_help="Take back what unfinished migrations left.")
@@ -340,7 +210,7 @@ def clean(name: str | None, every: bool, dry_run: bool, work: Path) -> None:
     \b
     Example: magalu-migrate clean --dry-run
     """
-    with _run("text") as run:
+    with running("text") as run:
         jobs = [job for job in Jobs(work).all() if name in (None, job.name)]
         if name is not None and not jobs:
             raise UsageError(f"there is no job {name} in {work}", hint="`magalu-migrate clean --dry-run` lists all.")
@@ -348,7 +218,7 @@ def clean(name: str | None, every: bool, dry_run: bool, work: Path) -> None:
         kept = 0
         for job in wanted:
             run.check()
-            _print(_job_lines(job))
+            print_lines(_job_lines(job))
             if dry_run:
                 continue
             try:
@@ -357,9 +227,9 @@ def clean(name: str | None, every: bool, dry_run: bool, work: Path) -> None:
                 raise
             except MigrateError as error:  # the next one may well go
                 kept += 1
-                _print(Line(f"  kept: {text}") for text, _ in show.failure(error))
+                print_lines(Line(f"  kept: {text}") for text, _ in show.failure(error))
         if not wanted:
-            _print([Line("nothing to clean: no unfinished migration has left anything")])
+            print_lines([Line("nothing to clean: no unfinished migration has left anything")])
     if kept:
         sys.exit(FAILED)
 
@@ -373,23 +243,23 @@ def doctor(work: Path, output: str) -> None:
     \b
     Example: magalu-migrate doctor
     """
-    with _run(output) as run:
+    with running(output) as run:
         found = []
         for check in checks(run, work, wiring.checks(run)):
             found.append(check)
             if output == "text":
                 style = {"ok": "green", "slow": "yellow", "miss": "red"}[check.verdict]
-                _print([Line(f"{check.verdict:<5} {check.text}", style)])
+                print_lines([Line(f"{check.verdict:<5} {check.text}", style)])
                 if check.remedy:
-                    _print([Line(f"      {check.remedy}")])
+                    print_lines([Line(f"      {check.remedy}")])
     lacks = [check for check in found if check.verdict == "miss"]
     missing = len(lacks)
     if output == "json":
-        _print_json({"checks": [asdict(check) for check in found], "missing": missing})
+        print_json({"checks": [asdict(check) for check in found], "missing": missing})
     elif missing:
         without = lacks[0].without if missing == 1 else None
         works = f" What works without it: {without}." if without else ""
-        _print([Line(f"{missing} thing{'s are' if missing > 1 else ' is'} missing.{works}")])
+        print_lines([Line(f"{missing} thing{'s are' if missing > 1 else ' is'} missing.{works}")])
     if missing:
         sys.exit(FAILED)
 
@@ -408,10 +278,10 @@ def list_remediations(output: str) -> None:
     Example: magalu-migrate remediations list
     """
     if output == "json":
-        _print_json([{"name": r.name, "title": r.title} for r in wiring.REMEDIATIONS])
+        print_json([{"name": r.name, "title": r.title} for r in wiring.REMEDIATIONS])
         return
     width = max(len(remediation.name) for remediation in wiring.REMEDIATIONS)
-    _print(Line(f"{remediation.name:<{width}}  {remediation.title}") for remediation in wiring.REMEDIATIONS)
+    print_lines(Line(f"{remediation.name:<{width}}  {remediation.title}") for remediation in wiring.REMEDIATIONS)
 
 
 @remediations.command("explain")
@@ -422,24 +292,14 @@ def explain_remediation(name: str) -> None:
     \b
     Example: magalu-migrate remediations explain strip-macs
     """
-    with _run("text"):
+    with running("text"):
         remediation = next((r for r in wiring.REMEDIATIONS if r.name == name), None)
         if remediation is None:
             raise UsageError(f"there is no remediation {name}", hint="`magalu-migrate remediations list` shows all.")
-    _print(previews.explained(remediation))
+    print_lines(previews.explained(remediation))
 
 
 # Screens
-
-
-def _print(lines: Iterable[Line]) -> None:
-    console = Console(highlight=False)
-    for line in lines:
-        console.print(Text(line.text, line.style), soft_wrap=True)
-
-
-def _print_json(values: object) -> None:
-    click.echo(json.dumps(values, indent=1))
 
 
 def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:
@@ -482,9 +342,9 @@ def _clean(run: Run, job: Job, work: Path) -> None:
         left = job.ledger.left()
         if left:
             with wiring.target(run, wiring.place_of(job.request, work), job.ledger) as target:
-                _print(Line(f"  {shown(text)}", "yellow") for text in wiring.take_back(target, left))
+                print_lines(Line(f"  {shown(text)}", "yellow") for text in wiring.take_back(target, left))
         job.delete()
-        _print([Line("  gone", "green")])
+        print_lines([Line("  gone", "green")])
 
 
 @contextmanager
@@ -495,64 +355,3 @@ def _blank_jobs_go(job: Job) -> Iterator[None]:
     finally:
         if job.is_blank:
             job.delete()
-
-
-@contextmanager
-def _run(output: str) -> Iterator[Run]:
-    """Yield a Run that tells its events as `output` wants them; end the program with the error's own exit code.
-
-    The first Ctrl-C or SIGTERM asks the work to stop; a second one ends the program at once (its children die with it).
-    """
-    with tempfile.TemporaryDirectory(prefix="mm-") as scratch, show.listener(output) as listener:
-        run = Run(Path(scratch), listener)
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if run.stop.is_set():
-                os._exit(STOPPED)
-            run.stop.set()
-
-        for number in before:
-            signal.signal(number, stop)
-        failed: MigrateError | None = None
-        try:
-            yield run
-        except MigrateError as error:
-            failed = error
-        except BrokenPipeError:
-            raise  # who reads our output has gone, click ends quietly
-        except OSError as error:  # the last edge: a full disk, a folder that may not be written
-            what = f"{error.filename}: " if error.filename else ""
-            failed = MigrateError(
-                f"{what}{error.strerror or error}",
-                hint="Check that the folder may be written and has room, then run the same command again.",
-            )
-        finally:
-            if not run.stop.is_set():  # else the program ends now, and a further Ctrl-C may hurry it
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-    if failed is not None:
-        _fail(failed, output)
-
-
-def _fail(error: MigrateError, output: str) -> None:
-    if output == "json":
-        values: dict[str, object] = {"status": _status(error), "error": error.message, "hint": error.hint}
-        if isinstance(error, NotMigratable):
-            values["reasons"] = [asdict(reason) for reason in error.reasons]
-        _print_json(values)
-    else:
-        console = Console(stderr=True, highlight=False)
-        for text, style in show.failure(error):
-            console.print(Text(text, style), soft_wrap=True)
-    sys.exit(error.exit_code)
-
-
-def _status(error: MigrateError) -> str:
-    match error:
-        case NotMigratable():
-            return "refused"
-        case Stopped():
-            return "stopped"
-        case _:
-            return "failed"

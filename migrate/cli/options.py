@@ -1,0 +1,134 @@
+"""The options that several commands share."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from platformdirs import user_state_path
+from pydantic import JsonValue
+
+from migrate import wiring
+from migrate.errors import UsageError
+from migrate.remediation import Profile, Settings, check_names
+from migrate.source import VmRef
+
+
+@dataclass(frozen=True, slots=True)
+class GuestOptions:
+    """What `inspect`, `preview` and `vm` share: how the disk is read, and how the guest is repaired."""
+
+    disk_format: str | None
+    room: str
+    skip: tuple[str, ...]
+    keep_machine_id: bool
+    force_datasource: str | None
+    work: Path
+    output: str
+    profile: str = Profile.LIFT_AND_SHIFT.value
+    ask: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The options that decide what the plan is, as they were written."""
+        said = [f"--format={self.disk_format}"] if self.disk_format else []
+        said += [f"--profile={self.profile}"] if self.profile != Profile.LIFT_AND_SHIFT.value else []
+        said += [f"--skip={name}" for name in self.skip]
+        said += [f"--ask={name}" for name in self.ask]
+        said += ["--keep-machine-id"] if self.keep_machine_id else []
+        return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
+
+    def request(self, ref: VmRef, image: str | None, cloud: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """Everything that makes two calls of `vm` the same job; `image` is the name that was asked for, None for the default."""
+        return {
+            "address": ref.address,
+            "format": self.disk_format,
+            "image": image,
+            **cloud,
+            "profile": self.profile,
+            "skip": [*sorted(set(self.skip))],
+            "ask": [*sorted(set(self.ask))],
+            "keep_machine_id": self.keep_machine_id,
+            "force_datasource": self.force_datasource,
+        }
+
+    @property
+    def settings(self) -> Settings:
+        known = {remediation.name for remediation in wiring.REMEDIATIONS}
+        listed = "`magalu-migrate remediations list` shows all."
+        check_names("--skip", self.skip, known, "remediation", listed)
+        check_names("--ask", self.ask, known, "remediation", listed)
+        if both := sorted(set(self.skip) & set(self.ask)):
+            raise UsageError(f"{both[0]} is both asked for and skipped", hint="Give --ask or --skip for it, not both.")
+        return Settings(
+            self.force_datasource,
+            not self.keep_machine_id,
+            skip=frozenset(self.skip),
+            profile=Profile(self.profile),
+            ask=frozenset(self.ask),
+        )
+
+
+work_option = click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
+    default=user_state_path("magalu-migrate"),
+    envvar="MAGALU_MIGRATE_WORK",
+    show_default=True,
+    help="Folder for images, overlays and what a second run goes on from.",
+)
+output_option = click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How results are written: json is one object on standard output, with events as lines on standard error.",
+)
+GUEST_OPTIONS = (
+    click.option("--format", "disk_format", help="What the disk is, e.g. raw for one without a partition table."),
+    click.option(
+        "--room",
+        type=click.Choice(["auto", "appliance", "overlay"]),
+        default="auto",
+        show_default=True,
+        help="Where the guest's own programs run: in libguestfs's appliance, or, quicker without KVM, in a sandbox on this host.",
+    ),
+    click.option(
+        "--profile",
+        type=click.Choice([profile.value for profile in Profile]),
+        default=Profile.LIFT_AND_SHIFT.value,
+        show_default=True,
+        help="What the image is for: one machine that moves, or a template that many are made of.",
+    ),
+    click.option("--skip", multiple=True, metavar="NAME", help="Leave a remediation out; may be repeated."),
+    click.option(
+        "--ask", multiple=True, metavar="NAME", help="Make a remediation that the profile leaves out; may be repeated."
+    ),
+    click.option(
+        "--keep-machine-id",
+        is_flag=True,
+        help="Keep the guest's identity. Only where the source VM stays off: two machines of one id get one address.",
+    ),
+    click.option(
+        "--force-datasource",
+        metavar="NAME",
+        help="Let cloud-init use this datasource only. Default: it finds one by itself.",
+    ),
+    work_option,
+    output_option,
+)
+
+
+def guest_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of GuestOptions; it receives them as `options`."""
+
+    @functools.wraps(command)
+    def with_options(**words: Any) -> None:
+        shared = {name: words.pop(name) for name in GuestOptions.__slots__}
+        command(options=GuestOptions(**shared), **words)
+
+    for option in reversed(GUEST_OPTIONS):
+        with_options = option(with_options)
+    return with_options
