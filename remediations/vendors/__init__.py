@@ -1,62 +1,20 @@
 """What other clouds leave in a guest, as data, one file per vendor; and the engine that takes it out and looks whether it is gone.
 
-A vendor's file says:
-
-    name: VMware                     as people call it
-    code: VMW                        what its findings are called after
-    packages: [open-vm-tools-*]      patterns as in fnmatch(3); what matches is removed
-    kept_packages: {pattern: why}    what matches stays, and is told with the reason
-    metapackages: [ubuntu-server]    may go along: only names other packages
-    units: [vmtoolsd.service]        masks, drop-ins and files of these go, unless a package owns them
-    leftovers:                       files and folders that go, unless a package owns them
-      - {why: is a log of VMware's agents, paths: [/var/log/vmware-*]}
+What a vendor's file says is in catalogue.py.
 """
 
 import fnmatch
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import PurePosixPath
-
-import yaml
-from pydantic import BaseModel, ConfigDict
 
 from migrate.draft import Draft
 from migrate.effects import Severity
 from migrate.guest import Kind, Link
 from migrate.remediation import Remediation, Settings
 from remediations import systemd
+from remediations.vendors.catalogue import Vendor, vendor
 
-
-class Leftovers(BaseModel):
-    """Paths that go for one reason, which completes "because it …"."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    why: str
-    paths: tuple[str, ...]
-
-
-class Vendor(BaseModel):
-    """A vendor's file, in the words of this module's first lines."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    code: str
-    packages: tuple[str, ...] = ()
-    kept_packages: dict[str, str] = {}
-    metapackages: tuple[str, ...] = ()
-    units: tuple[str, ...] = ()
-    leftovers: tuple[Leftovers, ...] = ()
-
-    @property
-    def slug(self) -> str:
-        return self.name.lower().replace(" ", "-")
-
-
-def vendor(name: str) -> Vendor:
-    """Read a vendor's file ("vmware")."""
-    return Vendor.model_validate(yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text("utf-8")))
+__all__ = ["Vendor", "leftover_removal", "package_removal", "vendor"]
 
 
 def package_removal(vendor: Vendor) -> Remediation:
