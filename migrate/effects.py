@@ -75,13 +75,19 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that an operator must know. `code` is stable ("NET-012"); `text` holds the evidence."""
+    """Something that an operator must know. `code` is stable ("NET-012"); `text` holds the evidence; `waived` where the operator accepts it."""
 
     by: str
     code: str
     severity: Severity
     text: str
     remedy: str | None = None
+    waived: bool = False
+
+    @property
+    def forbids(self) -> bool:
+        """Whether the guest cannot be moved because of it."""
+        return self.severity is Severity.ERROR and not self.waived
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ ended: whatever is finished and still true is not done again. Every refusal come
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from migrate.convert import ImageFile, convert, make_overlay
 from migrate.draft import Draft
-from migrate.effects import Changes, Severity
+from migrate.effects import Changes, Finding, Severity
 from migrate.errors import GuestError, MigrateError, NotMigratable, ProofFailed, Reason, TargetError, UsageError
 from migrate.guest import Guest
 from migrate.job import Job
@@ -67,7 +67,8 @@ class Prover(Protocol):
 class Order:
     """What the user wants of one VM. `name` is the image's; `prover` is None where no proof is wanted.
 
-    `no_growth` holds the findings' codes that say that the root cannot grow: the proof does not ask for it then.
+    `no_growth` holds the findings' codes that say that the root cannot grow: the proof does not ask for it then. `strict` refuses
+    a guest with a warning that is not waived.
     """
 
     ref: VmRef
@@ -80,6 +81,7 @@ class Order:
     keep_object: bool = False
     skip_data_disks: bool = False
     approved: str | None = None
+    strict: bool = False
 
 
 @dataclass(slots=True)
@@ -171,6 +173,7 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
         job.finish("convert", made)
     else:
         _check_plan(order, vm, str(cast(JsonObject, made["changes"])["plan"]))
+        _refuse(vm.name, _finding_reasons(_kept_findings(job, made, order.settings), order))
         run.tell(Note("the image of an earlier run is used: repaired and converted already"))
     outcome.changes = cast(JsonObject, made["changes"])
     outcome.qcow2 = cast(JsonObject, made["qcow2"])
@@ -223,14 +226,7 @@ def _repair(
     """Look, refuse or repair, and look again: a repaired guest that still wants a change is not what was promised."""
     with rooms.repair(run, uri, overlay, vm.firmware) as repair:
         before = examined(run, vm, repair.guest, order.remediations, order.settings)
-        _refuse(
-            vm.name,
-            [
-                Reason(finding.code, finding.text, finding.remedy)
-                for finding in before.changes.findings
-                if finding.severity is Severity.ERROR
-            ],
-        )
+        _refuse(vm.name, _finding_reasons(before.changes.findings, order))
         _check_plan(order, vm, before.changes.plan)
         changes = remediate(run, repair.guest, order.remediations, order.settings, stage)
         after = previewed(run, repair.guest, order.remediations, order.settings)
@@ -323,12 +319,42 @@ def _imported(order: Order, stored: ObjectRef, vm: Vm, file: ImageFile, firmware
         raise
 
 
+def _finding_reasons(findings: Iterable[Finding], order: Order) -> list[Reason]:
+    """Return what forbids the move; where the user is strict, each warning that is not waived does."""
+    reasons = []
+    for finding in findings:
+        if finding.forbids:
+            reasons.append(Reason(finding.code, finding.text, finding.remedy))
+        elif order.strict and finding.severity is Severity.WARNING and not finding.waived:
+            accept = f"Or accept it: --waive {finding.code}"
+            reasons.append(
+                Reason(finding.code, finding.text, f"{finding.remedy} {accept}" if finding.remedy else accept)
+            )
+    return reasons
+
+
+def _kept_findings(job: Job, made: JsonObject, settings: Settings) -> list[Finding]:
+    """Return what an earlier run found; what is waived now is written down anew."""
+    kept = cast(list[JsonObject], cast(JsonObject, made["changes"])["findings"])
+    for one in kept:
+        one["waived"] = one["code"] in settings.waive
+    job.finish("convert", made)
+    return [
+        Finding(
+            str(one["by"]),
+            str(one["code"]),
+            Severity(one["severity"]),
+            str(one["text"]),
+            cast("str | None", one["remedy"]),
+            bool(one["waived"]),
+        )
+        for one in kept
+    ]
+
+
 def _target_reasons(order: Order, vm: Vm, bytes_: int | None, firmware: Firmware | None = None) -> list[Reason]:
     firmware = firmware or vm.firmware or Firmware.BIOS
-    return [
-        Reason(f"MGC-{number:03d}", text)
-        for number, text in enumerate(order.target.refuses(name=order.name, size_bytes=bytes_, firmware=firmware), 1)
-    ]
+    return list(order.target.refuses(name=order.name, size_bytes=bytes_, firmware=firmware))
 
 
 def _data_disk_reasons(vm: Vm) -> list[Reason]:

@@ -1,10 +1,11 @@
 """The preview as a person reads it: the answer first, then the evidence, one fact a line; and the same as JSON values."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from migrate.codes import Code
 from migrate.effects import (
     Changes,
     Edit,
@@ -18,7 +19,7 @@ from migrate.effects import (
     effect_json,
 )
 from migrate.guest import DropPartition, File, Layout, LayoutChange, Link, MakeSwapFile, Os, Package, Rebuild
-from migrate.remediation import Remediation
+from migrate.remediation import Profile, Remediation
 from migrate.source import Firmware, Vm
 from migrate.text import counted, diff, shown, size
 
@@ -38,7 +39,7 @@ class Preview:
 
     @property
     def can_go(self) -> bool:
-        return not any(finding.severity is Severity.ERROR for finding in self.changes.findings)
+        return not any(finding.forbids for finding in self.changes.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,45 @@ def inventory_json(preview: Preview) -> dict[str, object]:
     }
 
 
-def explained(remediation: Remediation) -> Iterator[Line]:
-    """Yield what a remediation does, why, on which guests, and where we know it from."""
+def listed(remediations: Sequence[Remediation]) -> Iterator[Line]:
+    """Yield all remediations, with the profiles in which each is made without being asked for."""
+    profiles = tuple(Profile)
+    width = max(len(remediation.name) for remediation in remediations)
+    heads = "  ".join(profile.value for profile in profiles)
+    yield Line(f"{'':<{width}}  {heads}", "bold")
+    for remediation in remediations:
+        marks = "  ".join(
+            f"{'yes' if profile in remediation.profiles else '-':<{len(profile.value)}}" for profile in profiles
+        )
+        yield Line(f"{remediation.name:<{width}}  {marks}  {remediation.title}")
+
+
+def meaning(name: str, code: Code) -> Iterator[Line]:
+    """Yield what a finding's code means, and what can be done about it."""
+    yield Line(f"{name}: {code.title}", "bold cyan")
+    yield Line()
+    yield from _wrapped("", code.about)
+    yield from _wrapped("", code.remedy)
+    yield Line()
+    yield from _wrapped("  severity ", _severity_words(name, code))
+    for by in code.by:
+        yield from _wrapped("  given by ", by)
+
+
+def _severity_words(name: str, code: Code) -> str:
+    match code.severity:
+        case Severity.NOTE:
+            return "note: nothing has to be done before the move"
+        case Severity.WARNING:
+            return f"warning: it is left to do; `vm --strict` stops at it, and --waive {name} accepts it"
+        case Severity.ERROR if code.waivable:
+            return f"error: the VM is refused. It may be accepted with --waive {name}, because {code.waivable}"
+        case Severity.ERROR:
+            return "error: the VM is refused, and this cannot be waived"
+
+
+def explained(remediation: Remediation, codes: Mapping[str, Code]) -> Iterator[Line]:
+    """Yield what a remediation does, why, on which guests, where we know it from, and what it may tell."""
     yield Line(f"{remediation.name}: {remediation.title[:1].lower()}{remediation.title[1:]}", "bold cyan")
     yield Line()
     yield from _wrapped("", remediation.about)
@@ -156,6 +194,13 @@ def explained(remediation: Remediation) -> Iterator[Line]:
         yield Line()
         for source in remediation.sources:
             yield from _wrapped("  source   ", source)
+    yield Line()
+    yield from _wrapped("  profiles ", ", ".join(p.value for p in Profile if p in remediation.profiles) or "none")
+    if missing := [profile.value for profile in Profile if profile not in remediation.profiles]:
+        yield from _wrapped("           ", f"in {' and '.join(missing)} only with --ask {remediation.name}")
+    for name, code in codes.items():
+        if remediation.name in code.by:
+            yield from _wrapped(f"  {code.severity.value:<8} ", f"{name}  {code.title}")
 
 
 def changes_json(changes: Changes) -> dict[str, object]:
@@ -164,7 +209,14 @@ def changes_json(changes: Changes) -> dict[str, object]:
         "plan": changes.plan,
         "effects": [_effect_with_diff(effect) for effect in changes.effects],
         "findings": [
-            {"code": f.code, "severity": f.severity.value, "by": f.by, "text": f.text, "remedy": f.remedy}
+            {
+                "code": f.code,
+                "severity": f.severity.value,
+                "waived": f.waived,
+                "by": f.by,
+                "text": f.text,
+                "remedy": f.remedy,
+            }
             for f in changes.findings
         ],
         "facts": [{"name": fact.name, "text": fact.text, "by": fact.by} for fact in changes.facts],
@@ -194,8 +246,8 @@ def _head(preview: Preview) -> str:
 
 def _answer(preview: Preview) -> str:
     findings = preview.changes.findings
-    errors = sum(finding.severity is Severity.ERROR for finding in findings)
-    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
+    errors = sum(finding.forbids for finding in findings)
+    warnings = sum(finding.severity is Severity.WARNING and not finding.waived for finding in findings)
     if errors:
         return f"It cannot go, for {counted(errors, 'reason')}. Nothing was touched."
     reached = f"it is reached by key as `{preview.login}`" if preview.login else "it is reached by key"
@@ -258,8 +310,9 @@ def _paths(paths: Sequence[str], most: int = 12) -> str:
 
 def _finding(finding: Finding) -> Iterator[Line]:
     style = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}[finding.severity]
+    head, style = ("waived", "dim") if finding.waived else (finding.severity.value, style)
     text = shown(finding.text) + (f" {shown(finding.remedy)}" if finding.remedy else "")
-    yield from _wrapped(f"  {finding.severity.value:8}{finding.code:10}", text, style)
+    yield from _wrapped(f"  {head:8}{finding.code:10}", text, style)
 
 
 def _effects(effects: Sequence[Effect]) -> Iterator[Line]:

@@ -1,9 +1,10 @@
 """Preview and apply: the same remediations on the same kind of Draft, once kept to itself and once performed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from migrate.draft import Draft
-from migrate.effects import Changes, Edit, Effect, LayoutEdit, PackageEdit, RebuildRequest, Removal
+from migrate.effects import Changes, Edit, Effect, Finding, LayoutEdit, PackageEdit, RebuildRequest, Removal
 from migrate.guest import Guest, Rebuild
 from migrate.remediation import Remediation, Settings, chosen
 from migrate.run import Progress, Run
@@ -16,7 +17,7 @@ def preview(run: Run, guest: Guest, remediations: Sequence[Remediation], setting
         run.check()
         with draft.step(remediation.name):
             remediation.act(draft, settings)
-    return draft.changes
+    return replace(draft.changes, findings=waived(draft.changes.findings, settings.waive))
 
 
 def remediate(run: Run, guest: Guest, remediations: Sequence[Remediation], settings: Settings, stage: str) -> Changes:
@@ -49,9 +50,14 @@ def remediate(run: Run, guest: Guest, remediations: Sequence[Remediation], setti
             guest.rebuild(what)
     return Changes(
         tuple(effect for changes in done for effect in changes.effects),
-        tuple(dict.fromkeys(finding for changes in done for finding in changes.findings)),
+        waived(dict.fromkeys(finding for changes in done for finding in changes.findings), settings.waive),
         tuple(fact for changes in done for fact in changes.facts),
     )
+
+
+def waived(findings: Iterable[Finding], codes: Collection[str]) -> tuple[Finding, ...]:
+    """Say of each finding whether the operator accepts it."""
+    return tuple(replace(finding, waived=finding.code in codes) for finding in findings)
 
 
 def _perform(guest: Guest, effect: Effect) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from migrate.errors import Reason
 from migrate.source import Firmware
 
 
@@ -35,7 +36,7 @@ class Image:
 
 
 class Target(Protocol):
-    def refuses(self, *, name: str, size_bytes: int | None, firmware: Firmware) -> list[str]:
+    def refuses(self, *, name: str, size_bytes: int | None, firmware: Firmware) -> list[Reason]:
         """Return every reason why an image so made would not be taken, before anything is sent; `size_bytes` of the file, if known."""
 
     def upload(self, path: Path, *, key: str) -> ObjectRef:

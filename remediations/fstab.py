@@ -238,7 +238,7 @@ def _tell_missing(draft: Draft, mount: Mount) -> None:
         "on none of the disks here" if elsewhere is None else f"on another disk ({elsewhere.device}) than the boot disk"
     )
     draft.find(
-        "DISK-008" if needed else "DISK-002",
+        "DISK-002" if not needed else "DISK-010" if elsewhere is None else "DISK-008",
         f"{FSTAB} mounts {mount.spec} on {place}; it is {where}, and an image holds the boot disk only. "
         + ("The guest cannot do without it." if needed else "The boot goes on without it."),
         remedy=f"Move {mount.file} to the boot disk in the source VM."

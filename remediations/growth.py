@@ -166,7 +166,11 @@ def _tell(draft: Draft, swaps: tuple[Filesystem, ...], wanted: int, given: int) 
         text = f"{lies} behind the root; it becomes a {size(given)} swap file so that the root can grow."
         draft.find("DISK-004", text, severity=Severity.NOTE)
     elif not wanted:
-        draft.find("DISK-004", f"{lies} behind the root and is not in {FSTAB}; it goes, so that the root can grow.")
+        draft.find(
+            "DISK-004",
+            f"{lies} behind the root and is not in {FSTAB}; it goes, so that the root can grow.",
+            severity=Severity.NOTE,
+        )
     else:
         room = f"a swap file of only {size(given)} fits" if given else "no swap file fits"
         draft.find(

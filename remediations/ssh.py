@@ -391,7 +391,7 @@ def _tell_added(draft: Draft, rule: Directive, name: str) -> None:
 
 def _tell_denied(draft: Draft, rule: Directive, user: str) -> None:
     draft.find(
-        "SSH-001",
+        "SSH-012",
         f"{rule} keeps out {user}, whom cloud-init gives the instance's key",
         remedy="Change the rule in the source VM.",
     )

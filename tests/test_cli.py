@@ -182,7 +182,8 @@ def test_an_image_to_prove_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_each_remediation_of_the_list_can_be_explained() -> None:
     listed = json.loads(asked("remediations", "list", "--output", "json").out)
-    lines = asked("remediations", "list").out.splitlines()
+    head, *lines = asked("remediations", "list").out.splitlines()
+    assert head.split() == ["lift-and-shift", "golden-image"]
     assert [line.split()[0] for line in lines] == [one["name"] for one in listed]
     for one in listed:
         explained = asked("remediations", "explain", one["name"])
@@ -192,10 +193,30 @@ def test_each_remediation_of_the_list_can_be_explained() -> None:
 
 
 def test_a_remediation_that_there_is_not_cannot_be_explained() -> None:
-    answer = asked("remediations", "explain", "nonsense")
+    answer = asked("remediations", "explain", "strip-mac")
     assert answer.code == 2
-    assert "there is no remediation nonsense" in answer.err
+    assert "there is no remediation or finding of that name; the nearest is strip-macs" in answer.err
     assert "remediations list" in answer.err
+
+
+def test_a_code_can_be_explained_and_all_are_listed() -> None:
+    assert asked("remediations", "explain", "net-012").out.splitlines() == [
+        "NET-012: only cloud-init can set up the network: the new card's name would have to be known",
+        "",
+        "Where cloud-init fails, the machine has no address.",
+        "Install NetworkManager in the source VM, or add net.ifnames=0 to its kernel's command line.",
+        "",
+        "  severity warning: it is left to do; `vm --strict` stops at it, and --waive NET-012 accepts it",
+        "  given by network-by-dhcp",
+    ]
+    listed = asked("remediations", "codes").out.splitlines()
+    assert "MGC-001    error    the image's name is not allowed" in listed
+
+
+def test_what_cannot_be_waived_is_wrong_usage(tmp_path: Path) -> None:
+    answer = asked("preview", samples.raw(tmp_path), "--waive", "BOOT-002")
+    assert answer.code == 2
+    assert answer.err.startswith("--waive BOOT-002: that the default kernel has no virtio cannot be waived")
 
 
 # Cleaning
@@ -310,7 +331,7 @@ def test_keys_that_are_refused_are_a_reason_not_a_traceback(box: Sandbox, tmp_pa
     told = asked("vm", samples.raw(tmp_path), "--work", tmp_path, "--output", "json", env=environment(box) | SECRETS)
     assert told.code == 3
     reasons = told.json["reasons"]
-    assert [reason["code"] for reason in reasons] == ["MGC-001", "MGC-002"]
+    assert [reason["code"] for reason in reasons] == ["MGC-003", "MGC-005"]
     assert not any(secret in told.out + told.err for secret in SECRETS.values())
 
 

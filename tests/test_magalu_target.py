@@ -11,7 +11,7 @@ from adapters.magalu import MagaluTarget, Settings, magalu_target, region
 from adapters.magalu.imports import MARKER, Patience
 from adapters.magalu.uploads import MIN_PART
 from adapters.sandbox import Sandbox, sandbox
-from migrate.errors import TargetBusy, TargetError, UsageError
+from migrate.errors import Reason, TargetBusy, TargetError, UsageError
 from migrate.run import Note, Run
 from migrate.source import Firmware
 from migrate.target import Image, ObjectRef, Requirements, Target
@@ -72,7 +72,7 @@ def test_a_second_run_with_the_same_file_finds_object_and_image_and_a_new_file_i
                 )
             )
             (reason,) = opened.refuses(name="erp02", size_bytes=None, firmware=Firmware.BIOS)
-            assert reason.startswith(f'the name "erp02" is taken: image {found[0].id}')
+            assert reason.text.startswith(f'the name "erp02" is taken: image {found[0].id}')
     assert found[0] == found[1]
     assert Note("image erp02 of an earlier run is there; it is used if it was made of the same file") in told.events
 
@@ -123,12 +123,13 @@ def test_a_refusal_names_every_reason_at_once(run: Run, box: Sandbox) -> None:
     where = region("br-se1", api_url=box.api_url, s3_url=box.s3_url)
     with magalu_target(run, where, wrong, Notebook(), settings()) as opened:
         reasons = opened.refuses(name="erp 05 ção", size_bytes=23_400_000_000, firmware=Firmware.BIOS)
-    assert len(reasons) == 4
-    assert "' ', 'ã', 'ç'" in reasons[0]
-    assert "for example erp-05-o" in reasons[0]
-    assert "has 23.4 GB and Magalu Cloud takes 20 GB: 3.4 GB too much" in reasons[1]
-    assert "answered 401" in reasons[2]
-    assert "403 InvalidAccessKeyId" in reasons[3]
+    assert [reason.code for reason in reasons] == ["MGC-001", "MGC-002", "MGC-003", "MGC-005"]
+    name, file, api, storage = (f"{reason.text} {reason.remedy}" for reason in reasons)
+    assert "' ', 'ã', 'ç'" in name
+    assert "for example erp-05-o" in name
+    assert "has 23.4 GB and Magalu Cloud takes 20 GB: 3.4 GB too much" in file
+    assert "answered 401" in api
+    assert "403 InvalidAccessKeyId" in storage
 
 
 @pytest.mark.slow
@@ -144,7 +145,11 @@ def test_a_name_that_is_taken_by_hand_is_a_reason(run: Run, box: Sandbox, image:
             while http.get(f"/v1/images/custom/{id_}").json()["status"] == "importing":
                 time.sleep(0.02)
         assert opened.refuses(name="erp07", size_bytes=None, firmware=Firmware.BIOS) == [
-            f'the name "erp07" is taken: image {id_}, active, without a description. Choose another with --name.'
+            Reason(
+                "MGC-004",
+                f'the name "erp07" is taken: image {id_}, active, without a description.',
+                "Choose another with --name.",
+            )
         ]
 
 

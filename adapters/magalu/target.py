@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from adapters.magalu import loggers
@@ -15,7 +16,7 @@ from adapters.magalu.ledger import Ledger
 from adapters.magalu.regions import Region
 from adapters.magalu.storage import Storage, default_bucket
 from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, Uploader
-from migrate.errors import MigrateError, TargetError, UsageError
+from migrate.errors import MigrateError, Reason, TargetError, UsageError
 from migrate.run import Note, Run
 from migrate.source import Firmware
 from migrate.target import Image, ObjectRef, Requirements
@@ -23,6 +24,17 @@ from migrate.target import Image, ObjectRef, Requirements
 NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 FILE_LIMIT = 20 * 10**9
 """Bytes of a file that Magalu Cloud takes, by its public documentation. Newer pages say 25 * 10**9."""
+
+
+class Code(StrEnum):
+    """What an image is refused for. migrate/codes.yaml says what each means."""
+
+    NAME = "MGC-001"
+    SIZE = "MGC-002"
+    API = "MGC-003"
+    TAKEN = "MGC-004"
+    STORAGE = "MGC-005"
+
 
 URL_SECONDS_MIN = 12 * 3600
 URL_SECONDS_MAX = 604_000
@@ -82,7 +94,7 @@ class MagaluTarget:
         self._api.close()
         self._storage.close()
 
-    def refuses(self, *, name: str, size_bytes: int | None, firmware: Firmware) -> list[str]:
+    def refuses(self, *, name: str, size_bytes: int | None, firmware: Firmware) -> list[Reason]:
         """Return every reason why an image so made would not be taken, before anything is sent. Both firmwares are.
 
         An image of this name that carries our mark is no reason where the file is there already: it may be the one that an earlier run
@@ -145,30 +157,31 @@ class MagaluTarget:
         """The bucket is gone, unless it holds something: then it stays. Return whether it is gone."""
         return self._storage.delete_bucket(bucket)
 
-    def _size_reason(self, size_bytes: int | None) -> str | None:
+    def _size_reason(self, size_bytes: int | None) -> Reason | None:
         limit = self._settings.file_limit
         if size_bytes is None or size_bytes <= limit:
             return None
-        return (
-            f"the image file has {_gb(size_bytes)} and Magalu Cloud takes {_gb(limit)}: {_gb(size_bytes - limit)} too much. Free space in the "
-            "guest (old kernels, caches, logs), or move data off the boot disk, and run again. Magalu's newer pages say 25 GB: "
-            "--size-limit 25 tries that."
+        return Reason(
+            Code.SIZE,
+            f"the image file has {_gb(size_bytes)} and Magalu Cloud takes {_gb(limit)}: {_gb(size_bytes - limit)} too much.",
+            "Free space in the guest (old kernels, caches, logs), or move data off the boot disk, and run again. Magalu's newer pages "
+            "say 25 GB: --size-limit 25 tries that.",
         )
 
-    def _api_reasons(self, name: str, *, is_made: bool) -> list[str]:
+    def _api_reasons(self, name: str, *, is_made: bool) -> list[Reason]:
         try:
             if not NAME.fullmatch(name):
                 self._images.check()
                 return []
             found = self._images.named(name)
         except TargetError as error:
-            return [str(error)]
+            return [Reason(Code.API, error.message, error.hint)]
         if found and is_made and is_of_this_program(found[0]):
             self._run.tell(Note(f"image {name} of an earlier run is there; it is used if it was made of the same file"))
             return []
-        return [f"{taken(image)} Choose another with --name." for image in found[:1]]
+        return [Reason(Code.TAKEN, taken(image), "Choose another with --name.") for image in found[:1]]
 
-    def _storage_reasons(self) -> list[str]:
+    def _storage_reasons(self) -> list[Reason]:
         try:
             self._storage.has_bucket(self.bucket)
         except TargetError as refused:
@@ -179,7 +192,7 @@ class MagaluTarget:
             self._storage.check()  # a HEAD's refusal has no words: ask something whose refusal has
         except TargetError as error:
             reason = error
-        return [str(reason)]
+        return [Reason(Code.STORAGE, reason.message, reason.hint)]
 
 
 @contextmanager
@@ -204,15 +217,16 @@ def magalu_target(
         target.close()
 
 
-def _name_reason(name: str) -> str | None:
+def _name_reason(name: str) -> Reason | None:
     if NAME.fullmatch(name):
         return None
     odd = sorted({c for c in name if not re.fullmatch(r"[A-Za-z0-9_-]", c)})
     found = f"it has {len(name)} characters" if not odd else "it has " + ", ".join(repr(c) for c in odd[:8])
     fit = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:255]
-    return (
-        f"the image name {name[:80]!r} is not possible ({found}): Magalu Cloud takes 1 to 255 letters without accents, digits, - and _."
-        + (f" Choose one with --name, for example {fit[:80]}." if fit else " Choose one with --name.")
+    return Reason(
+        Code.NAME,
+        f"the image name {name[:80]!r} is not possible ({found}): Magalu Cloud takes 1 to 255 letters without accents, digits, - and _.",
+        f"Choose one with --name, for example {fit[:80]}." if fit else "Choose one with --name.",
     )
 
 

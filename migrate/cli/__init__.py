@@ -13,12 +13,14 @@ from migrate import preview as previews
 from migrate import show, wiring
 from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
+from migrate.codes import register
 from migrate.doctor import checks
 from migrate.errors import MigrateError, NotMigratable, Stopped, UsageError
 from migrate.job import Job, Jobs
 from migrate.pipeline import Order, Outcome, look
 from migrate.pipeline import migrate as migrate_vm
 from migrate.preview import Line
+from migrate.remediation import Profile, check_names
 from migrate.run import Run
 from migrate.source import Firmware
 from migrate.text import shown, size, took
@@ -86,6 +88,7 @@ def inspect(address: str, options: GuestOptions) -> None:
 @click.option("--bucket", help="Where the image passes through. Default: one of ours, made if missing.")
 @click.option("--no-prove", is_flag=True, help="Do not boot the image before it is uploaded.")
 @click.option("--approve", metavar="PLAN", help="Go only if the plan is still the one that `preview` printed.")
+@click.option("--strict", is_flag=True, help="Stop before anything is copied where a warning is not waived.")
 @click.option("--keep-object", is_flag=True, help="Leave the uploaded file in the bucket after the import.")
 @click.option(
     "--data-disks",
@@ -111,6 +114,7 @@ def vm(
     bucket: str | None,
     no_prove: bool,
     approve: str | None,
+    strict: bool,
     keep_object: bool,
     data_disks: str,
     size_limit: float,
@@ -147,6 +151,7 @@ def vm(
                     keep_object=keep_object,
                     skip_data_disks=data_disks == "skip",
                     approved=approve,
+                    strict=strict,
                 )
                 try:
                     outcome = migrate_vm(run, job, source, wiring.rooms(host, options.room), order)
@@ -278,25 +283,48 @@ def list_remediations(output: str) -> None:
     Example: magalu-migrate remediations list
     """
     if output == "json":
-        print_json([{"name": r.name, "title": r.title} for r in wiring.REMEDIATIONS])
+        print_json(
+            [
+                {"name": r.name, "title": r.title, "profiles": [p.value for p in Profile if p in r.profiles]}
+                for r in wiring.REMEDIATIONS
+            ]
+        )
         return
-    width = max(len(remediation.name) for remediation in wiring.REMEDIATIONS)
-    print_lines(Line(f"{remediation.name:<{width}}  {remediation.title}") for remediation in wiring.REMEDIATIONS)
+    print_lines(previews.listed(wiring.REMEDIATIONS))
+
+
+@remediations.command("codes")
+@output_option
+def list_codes(output: str) -> None:
+    """Every code that a finding or a refusal can have.
+
+    \b
+    Example: magalu-migrate remediations codes
+    """
+    if output == "json":
+        print_json([{"code": name, **code.model_dump(mode="json")} for name, code in register().items()])
+        return
+    print_lines(Line(f"{name:<10} {code.severity.value:<8} {code.title}") for name, code in register().items())
 
 
 @remediations.command("explain")
 @click.argument("name")
 def explain_remediation(name: str) -> None:
-    """What a repair does, why, on which guests, and where we know it from.
+    """What a repair does, why, on which guests, and where we know it from; or what a finding's code means.
 
     \b
     Example: magalu-migrate remediations explain strip-macs
+             magalu-migrate remediations explain NET-012
     """
+    codes = register()
+    if (code := codes.get(name.upper())) is not None:
+        print_lines(previews.meaning(name.upper(), code))
+        return
+    by_name = {remediation.name: remediation for remediation in wiring.REMEDIATIONS}
     with running("text"):
-        remediation = next((r for r in wiring.REMEDIATIONS if r.name == name), None)
-        if remediation is None:
-            raise UsageError(f"there is no remediation {name}", hint="`magalu-migrate remediations list` shows all.")
-    print_lines(previews.explained(remediation))
+        hint = "`magalu-migrate remediations list` and `remediations codes` show all."
+        check_names("explain", [name], [*by_name, *codes], "remediation or finding", hint)
+    print_lines(previews.explained(by_name[name], codes))
 
 
 # Screens
@@ -315,7 +343,7 @@ def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:
         yield Line(f"Its instances are reached by key as `{shown(outcome.login)}`.")
     findings = (outcome.changes or {}).get("findings")
     for finding in findings if isinstance(findings, list) else []:
-        if isinstance(finding, dict) and finding["severity"] == "warning":
+        if isinstance(finding, dict) and finding["severity"] == "warning" and not finding["waived"]:
             yield Line(f"left to do: {shown(str(finding['text']))} ({finding['code']})", "yellow")
     yield Line(f"the image file is kept: {file.get('path')}  (magalu-migrate clean --all deletes it)", "dim")
 

@@ -11,6 +11,7 @@ from platformdirs import user_state_path
 from pydantic import JsonValue
 
 from migrate import wiring
+from migrate.codes import check_waivers
 from migrate.errors import UsageError
 from migrate.remediation import Profile, Settings, check_names
 from migrate.source import VmRef
@@ -29,6 +30,8 @@ class GuestOptions:
     output: str
     profile: str = Profile.LIFT_AND_SHIFT.value
     ask: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    waive: tuple[str, ...] = ()
 
     @property
     def words(self) -> list[str]:
@@ -37,11 +40,16 @@ class GuestOptions:
         said += [f"--profile={self.profile}"] if self.profile != Profile.LIFT_AND_SHIFT.value else []
         said += [f"--skip={name}" for name in self.skip]
         said += [f"--ask={name}" for name in self.ask]
+        said += [f"--only={name}" for name in self.only]
+        said += [f"--waive={code}" for code in self.waive]
         said += ["--keep-machine-id"] if self.keep_machine_id else []
         return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
 
     def request(self, ref: VmRef, image: str | None, cloud: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        """Everything that makes two calls of `vm` the same job; `image` is the name that was asked for, None for the default."""
+        """Everything that makes two calls of `vm` the same job; `image` is the name that was asked for, None for the default.
+
+        What is waived changes nothing in the image; it is kept with the findings.
+        """
         return {
             "address": ref.address,
             "format": self.disk_format,
@@ -50,6 +58,7 @@ class GuestOptions:
             "profile": self.profile,
             "skip": [*sorted(set(self.skip))],
             "ask": [*sorted(set(self.ask))],
+            "only": [*sorted(set(self.only))],
             "keep_machine_id": self.keep_machine_id,
             "force_datasource": self.force_datasource,
         }
@@ -60,14 +69,18 @@ class GuestOptions:
         listed = "`magalu-migrate remediations list` shows all."
         check_names("--skip", self.skip, known, "remediation", listed)
         check_names("--ask", self.ask, known, "remediation", listed)
-        if both := sorted(set(self.skip) & set(self.ask)):
-            raise UsageError(f"{both[0]} is both asked for and skipped", hint="Give --ask or --skip for it, not both.")
+        check_names("--only", self.only, known, "remediation", listed)
+        check_waivers(self.waive)
+        wanted = {*self.ask, *self.only}
+        if both := sorted(set(self.skip) & wanted):
+            raise UsageError(f"{both[0]} is both asked for and skipped", hint="Ask for it or skip it, not both.")
         return Settings(
             self.force_datasource,
             not self.keep_machine_id,
-            skip=frozenset(self.skip),
+            skip=frozenset(known - wanted if self.only else self.skip),
             profile=Profile(self.profile),
-            ask=frozenset(self.ask),
+            ask=frozenset(wanted),
+            waive=frozenset(self.waive),
         )
 
 
@@ -105,6 +118,13 @@ GUEST_OPTIONS = (
     click.option("--skip", multiple=True, metavar="NAME", help="Leave a remediation out; may be repeated."),
     click.option(
         "--ask", multiple=True, metavar="NAME", help="Make a remediation that the profile leaves out; may be repeated."
+    ),
+    click.option("--only", multiple=True, metavar="NAME", help="Make this remediation and no other; may be repeated."),
+    click.option(
+        "--waive",
+        multiple=True,
+        metavar="CODE",
+        help="Accept what a finding tells, e.g. NET-007; may be repeated.",
     ),
     click.option(
         "--keep-machine-id",
