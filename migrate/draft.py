@@ -98,6 +98,13 @@ class Draft:
         """What is at a path; a link at its end is not followed."""
         return self._kind(self._resolve(path, last=False))
 
+    def real(self, path: str) -> str | None:
+        """Return where a path really is, links before its last part followed inside the guest; None where they lead in a circle."""
+        try:
+            return self._resolve(path, last=False)
+        except GuestError:
+            return None
+
     def exists(self, path: str) -> bool:
         """Whether following the path, links included, leads to something."""
         try:
@@ -130,14 +137,18 @@ class Draft:
             return ()
 
     def glob(self, pattern: str) -> tuple[str, ...]:
-        """Return the sorted paths of files and links that match, each part of the pattern as in fnmatch(3)."""
+        """Return the sorted paths of files and links that match, each part of the pattern as in fnmatch(3).
+
+        What lies behind a circle of links is not there.
+        """
         found = [""]
         for part in PurePosixPath(pattern).parts[1:]:
             if any(char in part for char in "*?["):
                 found = [f"{base}/{name}" for base in found for name in self.names(base or "/") if _matches(name, part)]
             else:
                 found = [f"{base}/{part}" for base in found]
-        return tuple(path for path in sorted(found) if self.kind(path) in (Kind.FILE, Kind.LINK))
+        there = (path for path in sorted(found) if self.real(path) is not None)
+        return tuple(path for path in there if self.kind(path) in (Kind.FILE, Kind.LINK))
 
     def walk(self, path: str) -> tuple[str, ...]:
         """Return everything below a folder, in order, a folder after its content; links are not followed."""

@@ -6,7 +6,7 @@ from migrate.draft import Draft
 from migrate.effects import Edit, LayoutEdit, PackageEdit, Removal
 from migrate.errors import GuestError
 from migrate.guest import DropPartition, File, Filesystem, Folder, Kind, Layout, Link, MakeSwapFile, Package
-from migrate.guests.memory import Held, MemoryGuest
+from migrate.guests.memory import Held, MemoryGuest, from_yaml
 from migrate.source import Firmware
 
 
@@ -135,3 +135,11 @@ def test_odd_encodings_survive_an_edit() -> None:
     draft = Draft(MemoryGuest({"/etc/motd": File("Olá\n".encode("latin-1"))}))
     draft.edit("/etc/motd", lambda text: text + "x\n", why="x")
     assert draft.load("/etc/motd") == File(b"Ol\xe1\nx\n")
+
+
+def test_what_lies_behind_a_circle_of_links_is_not_there() -> None:
+    draft = Draft(from_yaml("files: {/etc/a: {link: /etc/b}, /etc/b: {link: /etc/a}, /lib/x: x}\n"))
+    assert draft.glob("/etc/a/x") == ()
+    assert draft.real("/etc/a/x") is None
+    assert draft.real("/etc/a") == "/etc/a"
+    assert Draft(from_yaml("files: {/usr/lib/x: x}\n")).real("/lib/x") == "/usr/lib/x"
