@@ -1,12 +1,23 @@
-"""From a source's disk to a qcow2 that Magalu takes: an overlay that holds the repairs, then one compressed image."""
+"""From a source's disk to a qcow2 that Magalu takes: an overlay that holds the repairs, then one compressed image of the merged disk."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from pathlib import Path
+from typing import IO
 
+from migrate.block_map import BlockMap
+from migrate.blocks import Disk
 from migrate.errors import MigrateError, ToolFailed
+from migrate.nbd import answers, socket_uri
+from migrate.qcow2 import Compression, Qcow2Writer, packer
 from migrate.run import Limits, Progress, Run
+from migrate.stream import chunks, needed
 
 PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 CHECK_LIMITS = Limits(address_space=4 << 30, cpu_seconds=3600)
@@ -16,11 +27,12 @@ COROUTINES = 16
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A finished qcow2: bytes of the file, and bytes of the disk in it."""
+    """A finished qcow2: bytes of the file, and bytes of the disk in it. `blocks` is what was read, where our own stream read it."""
 
     path: Path
     bytes: int
     virtual_bytes: int
+    blocks: BlockMap | None = None
 
 
 def make_overlay(run: Run, overlay: Path, uri: str) -> None:
@@ -29,32 +41,94 @@ def make_overlay(run: Run, overlay: Path, uri: str) -> None:
     run.tool(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", uri, overlay])
 
 
-def convert(run: Run, overlay: Path, image: Path, stage: str) -> ImageFile:
-    """The merged disk is one compressed qcow2 (compat 1.1, zlib, no backing file), found sound by `qemu-img check`.
+class Engine(Enum):
+    """What converts: our own stream, or qemu-img, the reference."""
+
+    STREAM = "stream"
+    QEMU_IMG = "qemu-img"
+
+
+@contextmanager
+def served(run: Run, image: Path, form: str = "qcow2") -> Iterator[str]:
+    """Serve a disk image of ours read-only over NBD, in pieces, with its extents; yield the URI."""
+    path = run.work / "merged.sock"
+    path.unlink(missing_ok=True)
+    argv = ["qemu-nbd", "--read-only", "--persistent", "--shared=0", f"--format={form}", f"--socket={path}"]
+    with run.daemon([*argv, image], ready=lambda: answers(path), log=run.work / "merged.log"):
+        yield socket_uri(path)
+
+
+def convert(
+    run: Run,
+    uri: str,
+    image: Path,
+    stage: str,
+    *,
+    engine: Engine = Engine.STREAM,
+    compression: Compression = Compression.ZLIB,
+) -> ImageFile:
+    """The disk behind an NBD endpoint is one compressed qcow2 (compat 1.1, no backing file), found sound by `qemu-img check`.
 
     The image appears at its path only when it is whole; a stopped conversion leaves nothing there.
-    Source of the options: docs.magalu.cloud, tutorial with libvirt (compat=1.1,lazy_refcounts=off); zlib sets no incompatible-feature bit.
     """
     draft = image.with_name(image.name + ".part")
-    draft.unlink(missing_ok=True)
-    total = image_size(run, overlay)
-    log = run.work / "convert.log"
-    log.unlink(missing_ok=True)
-    argv = ["qemu-img", "convert", "-p", "-f", "qcow2", "-O", "qcow2", "-c", "-m", COROUTINES, "-W"]
-    argv += ["-o", "compat=1.1,compression_type=zlib,lazy_refcounts=off", overlay, draft]
     try:
-        with run.daemon([str(word) for word in argv], ready=lambda: True, log=log) as child:
-            while child.poll() is None:
-                run.check()
-                run.stop.wait(0.2)
-                run.tell(Progress(stage, total * _fraction(log), total, "B"))
-        if child.returncode != 0:
-            raise ToolFailed("qemu-img convert", child.returncode, _said(log))
+        match engine:
+            case Engine.STREAM:
+                blocks: BlockMap | None = _stream(run, uri, draft, stage, compression)
+            case Engine.QEMU_IMG:
+                blocks = None
+                _by_qemu_img(run, uri, draft, stage, compression)
         check(run, draft)
         draft.replace(image)
+    except OSError as error:
+        raise MigrateError(
+            f"{image} cannot be written: {error.strerror}", hint="Free space there, or name another folder with --work."
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
-    return ImageFile(image, image.stat().st_size, total)
+    return ImageFile(image, image.stat().st_size, blocks.disk_bytes if blocks else image_size(run, image), blocks)
+
+
+def _stream(run: Run, uri: str, draft: Path, stage: str, compression: Compression) -> BlockMap:
+    with Disk(uri) as disk, draft.open("wb") as file:
+        total, done = needed(disk), 0
+        writer = Qcow2Writer(partial(_write, file), disk.size, compression)
+        sha256: dict[int, bytes] = {}
+        for chunk in chunks(run, disk, packer(compression)):
+            sha256[chunk.number] = chunk.sha256
+            for number, cluster in chunk.clusters:
+                writer.add(number, cluster)
+            done += chunk.read
+            run.tell(Progress(stage, done, total, "B"))
+        head = writer.finish()
+        file.seek(0)
+        file.write(head)
+        file.flush()
+        os.fsync(file.fileno())
+        return BlockMap(disk.size, sha256)
+
+
+def _write(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
+
+
+def _by_qemu_img(run: Run, uri: str, draft: Path, stage: str, compression: Compression) -> None:
+    """Source of the options: docs.magalu.cloud, tutorial with libvirt (compat=1.1,lazy_refcounts=off)."""
+    with Disk(uri) as disk:
+        total = disk.size
+    log = run.work / "convert.log"
+    log.unlink(missing_ok=True)
+    kind = "zstd" if compression is Compression.ZSTD else "zlib"
+    argv = ["qemu-img", "convert", "-p", "-f", "raw", "-O", "qcow2", "-c", "-m", str(COROUTINES), "-W"]
+    argv += ["-o", f"compat=1.1,compression_type={kind},lazy_refcounts=off", uri, str(draft)]
+    with run.daemon(argv, ready=lambda: True, log=log) as child:
+        while child.poll() is None:
+            run.check()
+            run.stop.wait(0.2)
+            run.tell(Progress(stage, total * _fraction(log), total, "B"))
+    if child.returncode != 0:
+        raise ToolFailed("qemu-img convert", child.returncode, _said(log))
 
 
 def check(run: Run, image: Path) -> None:

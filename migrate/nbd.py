@@ -35,15 +35,15 @@ def counted(run: Run, uri: str) -> Iterator[Counted]:
     served = Counted(socket_uri(path))
     argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
     argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
-    with run.daemon(argv, ready=lambda: _answers(path), log=run.work / "counted.log"):
+    with run.daemon(argv, ready=lambda: answers(path), log=run.work / "counted.log"):
         yield served
     found = READ_LINE.search(stats.read_text()) if stats.exists() else None
     if found:
         served.bytes_read = round(float(found[1]) * UNITS[found[2]])
 
 
-def _answers(path: Path) -> bool:
-    """A socket is there before anybody listens on it."""
+def answers(path: Path) -> bool:
+    """Whether somebody listens on a socket, which is there before."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(path))

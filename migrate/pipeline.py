@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from pydantic import JsonValue
 
-from migrate.convert import ImageFile, convert, make_overlay
+from migrate.convert import Engine, ImageFile, convert, make_overlay, served
 from migrate.draft import Draft
 from migrate.effects import Changes, Finding, Severity
 from migrate.errors import GuestError, MigrateError, NotMigratable, ProofFailed, Reason, TargetError, UsageError
@@ -80,6 +80,7 @@ class Order:
     no_growth: frozenset[str] = frozenset()
     keep_object: bool = False
     skip_data_disks: bool = False
+    engine: Engine = Engine.STREAM
     approved: str | None = None
     strict: bool = False
 
@@ -205,14 +206,20 @@ def _repaired_image(
                         f"{counted_noun(len(changes.effects), 'change')}; a second look finds nothing left to change"
                     )
                 with _timed(run, outcome, "convert") as stage:
-                    image = convert(run, job.overlay, job.image, stage.name)
+                    with served(run, job.overlay) as merged:
+                        image = convert(run, merged, job.image, stage.name, engine=order.engine)
                     stage.summary = f"{size(image.bytes)} for a disk of {size(image.virtual_bytes)}"
             finally:
                 job.overlay.unlink(missing_ok=True)
         read = disk.bytes_read
     return {
         "changes": cast(JsonObject, changes_json(changes)),
-        "qcow2": {"path": str(image.path), "bytes": image.bytes, "virtual_bytes": image.virtual_bytes},
+        "qcow2": {
+            "path": str(image.path),
+            "bytes": image.bytes,
+            "virtual_bytes": image.virtual_bytes,
+            "disk_sha256": image.blocks.digest if image.blocks else None,
+        },
         "firmware": preview.layout.firmware.value,
         "login": preview.login,
         "root_grows": not any(finding.code in order.no_growth for finding in changes.findings),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from migrate.convert import convert, make_overlay
+from migrate.convert import served as served_overlay
 from migrate.errors import MigrateError, Stopped
 from migrate.nbd import counted, socket_path, socket_uri
 from migrate.run import Progress, Run
@@ -52,7 +53,8 @@ def test_an_overlay_becomes_a_sound_image_with_the_same_bytes(run: Run, raw: Pat
     with served(run, raw) as uri, counted(run, uri) as disk:
         make_overlay(run, overlay, disk.uri)
         run.tool(["qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 64k", overlay])
-        made = convert(run, overlay, image, "convert")
+        with served_overlay(run, overlay) as merged:
+            made = convert(run, merged, image, "convert")
     assert made.virtual_bytes == 16 * MIB + 512
     assert made.bytes == image.stat().st_size
     expected = bytearray(raw.read_bytes())
@@ -82,8 +84,8 @@ def test_a_stopped_conversion_leaves_nothing(run: Run, raw: Path) -> None:
     with served(run, raw) as uri:
         make_overlay(run, overlay, uri)
         threading.Timer(0.5, run.stop.set).start()
-        with pytest.raises(Stopped):
-            convert(run, overlay, image, "convert")
+        with served_overlay(run, overlay) as merged, pytest.raises(Stopped):
+            convert(run, merged, image, "convert")
         run.stop.clear()
     assert list(run.work.glob("image.qcow2*")) == []
 

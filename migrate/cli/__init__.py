@@ -11,6 +11,7 @@ import click
 
 from migrate import preview as previews
 from migrate import show, wiring
+from migrate.cli.convert import convert
 from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
 from migrate.codes import register
@@ -20,6 +21,7 @@ from migrate.job import Job, Jobs
 from migrate.pipeline import Order, Outcome, look
 from migrate.pipeline import migrate as migrate_vm
 from migrate.preview import Line
+from migrate.proof.lines import lines as proof_lines
 from migrate.remediation import Profile, check_names
 from migrate.run import Run
 from migrate.source import Firmware
@@ -167,6 +169,9 @@ def vm(
         print_lines(_summary(outcome, sandbox))
 
 
+main.add_command(convert)
+
+
 @main.command(short_help="Boot an image as Magalu would; does it come up?")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--uefi", is_flag=True, help="Boot with UEFI firmware, as an image imported with uefi=true.")
@@ -185,7 +190,7 @@ def prove(image: Path, uefi: bool, user: str | None, output: str) -> None:
     if output == "json":
         print_json(proof)
     else:
-        print_lines(wiring.proof_lines(proof))
+        print_lines(proof_lines(proof))
     if not proof["held"]:
         sys.exit(FAILED)
 
