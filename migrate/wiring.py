@@ -34,7 +34,6 @@ from migrate.guests.rooms import Rooms as GuestRooms
 from migrate.guests.rooms import trouble as room_trouble
 from migrate.job import Ledger, Made
 from migrate.pipeline import JsonObject, Prover, Repair, Rooms
-from migrate.preview import Line
 from migrate.proof import kvm
 from migrate.proof.machine import virtual_size
 from migrate.proof.proof import to_json as proof_json
@@ -229,27 +228,6 @@ def prover(host: Host) -> Prover:
         )
 
     return boot
-
-
-def proof_lines(proof: JsonObject) -> Iterator[Line]:
-    """Yield a proof as a person reads it: the answer, each claim with its evidence, and on failure the console's end."""
-    held = bool(proof["held"])
-    yield Line(
-        f"{'It holds' if held else 'It does not hold'}: {shown(str(proof['summary']))}",
-        "bold green" if held else "bold red",
-    )
-    for claim in cast(Sequence[Mapping[str, object]], proof["claims"]):
-        verdict = "ok" if claim["held"] else ("no" if claim["needed"] else "--")
-        style = {"ok": "green", "no": "red", "--": "yellow"}[verdict]
-        seconds = f"{claim['seconds']:>6} s" if claim["seconds"] is not None else " " * 8
-        yield Line(f"  {verdict}  {seconds}  {claim['text']}: {shown(str(claim['evidence']))}", style)
-    for reason in cast(Sequence[str], proof["reasons"]):
-        yield Line(f"  {shown(reason)}")
-    if not held:
-        yield Line()
-        yield Line("the console's last lines:", "bold")
-        for line in cast(Sequence[str], proof["console"])[-25:]:
-            yield Line(f"  {shown(line)}", "dim")
 
 
 def checks(run: Run) -> tuple[Checked, ...]:
