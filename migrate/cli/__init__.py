@@ -22,7 +22,6 @@ from migrate.pipeline import Order, Outcome, look
 from migrate.pipeline import migrate as migrate_vm
 from migrate.preview import Line
 from migrate.proof.lines import lines as proof_lines
-from migrate.proof.lines import lines as proof_lines
 from migrate.remediation import Profile, check_names
 from migrate.run import Run
 from migrate.source import Firmware
