@@ -45,8 +45,10 @@ LINK_LIMIT = 40
 
 
 class Draft:
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, *, changed: bool = False) -> None:
+        """`changed` says that other drafts have changed the guest already."""
         self._guest = guest
+        self._changed = changed
         self._entries: dict[str, Entry | None] = {}
         self._packages: dict[str, Package] | None = None
         self._hidden: set[str] = set()
@@ -71,6 +73,11 @@ class Draft:
     @property
     def changes(self) -> Changes:
         return Changes(tuple(self._effects), tuple(self._findings), tuple(self._facts))
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was stated so far that the guest was not already, by this remediation or one before it."""
+        return self._changed or bool(self._effects)
 
     # Reading
 

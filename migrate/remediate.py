@@ -33,7 +33,7 @@ def remediate(run: Run, guest: Guest, remediations: Sequence[Remediation], setti
     for number, remediation in enumerate(wanted):
         run.check()
         run.tell(Progress(stage, number, len(wanted), "steps", remediation.name))
-        draft = Draft(guest)
+        draft = Draft(guest, changed=any(changes.effects for changes in done))
         with draft.step(remediation.name):
             remediation.act(draft, settings)
         for effect in draft.changes.effects:

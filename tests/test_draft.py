@@ -143,3 +143,13 @@ def test_what_lies_behind_a_circle_of_links_is_not_there() -> None:
     assert draft.real("/etc/a/x") is None
     assert draft.real("/etc/a") == "/etc/a"
     assert Draft(from_yaml("files: {/usr/lib/x: x}\n")).real("/lib/x") == "/usr/lib/x"
+
+
+def test_a_draft_knows_whether_anything_was_changed_before_or_in_it() -> None:
+    to = MemoryGuest({"/etc/x": File(b"x")})
+    draft = Draft(to)
+    draft.write("/etc/x", "x", why="is so already")
+    assert not draft.changed
+    draft.write("/etc/x", "y", why="was x")
+    assert draft.changed
+    assert Draft(to, changed=True).changed
