@@ -102,13 +102,16 @@ class Package:
 class PackageChange:
     """What one transaction of the package manager installs and removes, dependencies included.
 
-    `origin` says in words where the packages come from; `download_bytes` is what must be fetched.
+    `origin` says in words where the packages come from; `download_bytes` is what must be fetched, `installed_bytes` what the new packages take on
+    the disk, 0 where that is not known. `passed` says of each place that was asked before, why it did not serve.
     """
 
     install: tuple[Package, ...] = ()
     remove: tuple[Package, ...] = ()
     origin: str = ""
     download_bytes: int = 0
+    installed_bytes: int = 0
+    passed: tuple[str, ...] = ()
 
 
 class Rebuild(Enum):

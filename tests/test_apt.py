@@ -7,7 +7,8 @@ import pytest
 
 from migrate.errors import PackagesUnavailable
 from migrate.guest import File, Link, Package
-from migrate.guests.apt import AptSource, Repositories, sources_of
+from migrate.guests.apt import Repositories
+from migrate.guests.apt_sources import AptSource, sources_of
 from migrate.guests.memory import DEBIAN_12, MemoryGuest
 from migrate.run import Note, Run
 from tests.archive import Archive, archive, build_deb
