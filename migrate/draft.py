@@ -40,6 +40,9 @@ from migrate.guest import (
     Rebuild,
 )
 
+MOST_COUNTED = 10_000
+"""As many entries of a folder that goes are counted; a folder may hold millions."""
+
 LINK_LIMIT = 40
 """As many links as Linux follows in one path: path_resolution(7)."""
 
@@ -51,6 +54,8 @@ class Draft:
         self._changed = changed
         self._entries: dict[str, Entry | None] = {}
         self._packages: dict[str, Package] | None = None
+        self._children: dict[str, set[str]] = {}
+        self._gone: set[str] = set()
         self._hidden: set[str] = set()
         self._dropped: set[tuple[int, int]] = set()
         self._folders: dict[str, str] = {}
@@ -206,20 +211,15 @@ class Draft:
         kind = self._kind(real)
         if kind is Kind.MISSING:
             return
-        if kind is Kind.FOLDER:
-            self.clear(path, why=why)
-        self._entries[real] = None
-        self._folders.clear()
-        self._effects.append(Removal(self._by, why, real, kind))
+        inside = self._counted(real, MOST_COUNTED) if kind is Kind.FOLDER else 0
+        self._take(real)
+        self._effects.append(Removal(self._by, why, real, kind, inside))
 
     def clear(self, path: str, *, why: str) -> None:
         """The folder is empty; the folder itself stays."""
-        for inner in self.walk(path):
-            real = self._resolve(inner, last=False)
-            kind = self._kind(real)
-            self._entries[real] = None
-            self._effects.append(Removal(self._by, why, real, kind))
-        self._folders.clear()
+        real = self._resolve(path)
+        for name in self._names(real):
+            self.remove(f"{real.rstrip('/')}/{name}", why=why)
 
     def plan_packages(self, *, install: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> PackageChange:
         """Return what the guest's package manager would do, without recording it. Raise PackagesUnavailable."""
@@ -257,7 +257,7 @@ class Draft:
             case MakeSwapFile(path=path):
                 if self.exists(path):
                     return
-                self._entries[self._resolve(path)] = File(b"", 0o600)
+                self._set(self._resolve(path), File(b"", 0o600))
         self._effects.append(LayoutEdit(self._by, why, change))
 
     def rebuild(self, what: Rebuild, *, why: str) -> None:
@@ -281,10 +281,42 @@ class Draft:
         if before == after:
             return
         self._make_folders(str(PurePosixPath(real).parent), why)
-        self._entries[real] = after
+        self._set(real, after)
         self._hidden.discard(real)
         self._folders.clear()
         self._effects.append(Edit(self._by, why, real, before, after))
+
+    def _set(self, real: str, entry: Entry | None) -> None:
+        self._entries[real] = entry
+        folder, _, name = real.rpartition("/")
+        self._children.setdefault(folder or "/", set()).add(name)
+
+    def _take(self, real: str) -> None:
+        """What is at the path is gone, with all that is in it, drafted or not."""
+        for name in self._children.pop(real, ()):
+            self._take(f"{real}/{name}")
+        self._gone.add(real)
+        self._set(real, None)
+        self._folders.clear()
+
+    def _is_gone(self, real: str) -> bool:
+        """Whether what the guest has at the path went with a folder above it, whatever was drafted there since."""
+        while self._gone and real != "/":
+            if real in self._gone:
+                return True
+            real = real.rpartition("/")[0] or "/"
+        return False
+
+    def _counted(self, real: str, most: int) -> int:
+        """Return how many entries are in a folder and its folders, `most` where there are more."""
+        names = self._names(real)
+        count = len(names)
+        for name in names:
+            if count >= most:
+                return most
+            if self._kind(f"{real}/{name}") is Kind.FOLDER:
+                count += self._counted(f"{real}/{name}", most - count)
+        return min(count, most)
 
     def _hide_emptied(self, folder: str) -> None:
         """As dpkg and rpm do: a package's folders go with it, unless something else is in them."""
@@ -299,7 +331,7 @@ class Draft:
         if kind is not Kind.MISSING:
             raise GuestError(f"{real} is a {kind.value}, where a folder was expected")
         self._make_folders(str(PurePosixPath(real).parent), why)
-        self._entries[real] = Folder()
+        self._set(real, Folder())
         self._effects.append(Edit(self._by, why, real, None, Folder()))
 
     def _kind(self, real: str) -> Kind:
@@ -313,7 +345,7 @@ class Draft:
                     return Kind.FOLDER
                 case Link():
                     return Kind.LINK
-        return Kind.MISSING if real in self._hidden else self._guest.kind(real)
+        return Kind.MISSING if real in self._hidden or self._is_gone(real) else self._guest.kind(real)
 
     def _load(self, real: str) -> Entry | None:
         if real in self._entries:
@@ -327,10 +359,12 @@ class Draft:
 
     def _names(self, real: str) -> tuple[str, ...]:
         prefix = real.rstrip("/") + "/"
-        below = set(self._guest.names(real)) if self._kind(real) is Kind.FOLDER else set()
-        drafted = {path[len(prefix) :] for path in self._entries if path.startswith(prefix)}
-        names = below | {name for name in drafted if name and "/" not in name}
-        return tuple(sorted(name for name in names if self._kind(prefix + name) is not Kind.MISSING))
+        if self._kind(real) is not Kind.FOLDER:
+            return ()
+        below = () if self._is_gone(real) else self._guest.names(real)
+        drafted = self._children.get(real, set())
+        there = {name for name in below if name not in drafted and prefix + name not in self._hidden}
+        return tuple(sorted(there | {name for name in drafted if self._entries.get(prefix + name) is not None}))
 
     def _resolve(self, path: str, *, last: bool = True) -> str:
         """Return the path with every link followed inside the guest; with `last` false, not the one at its end.

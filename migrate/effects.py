@@ -32,12 +32,13 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A path goes. A folder goes after what was in it."""
+    """A path goes, of a folder all that is in it. `inside` counts its entries, up to `migrate.draft.MOST_COUNTED`."""
 
     by: str
     why: str
     path: str
     kind: Kind
+    inside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class Kind(Enum):
     FOLDER = "folder"
     LINK = "link"
     OTHER = "other"
-    """A device, socket or pipe: seen, never read or changed."""
+    """A device, socket or pipe: seen and removed, never read or written. So is what has a name that nobody can speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +205,9 @@ class Guest(Protocol):
 
         Attributes that an Entry does not name (ACLs, xattrs) of a file that is replaced are kept where the implementation can.
         """
+
+    def remove(self, path: str) -> None:
+        """Nothing is at a path: a file, link, device, socket or pipe goes, a folder with all that is in it, links in it not followed."""
 
     def plan_packages(
         self,

@@ -65,7 +65,7 @@ def _perform(guest: Guest, effect: Effect) -> None:
         case Edit(path=path, after=after):
             guest.store(path, after)
         case Removal(path=path):
-            guest.store(path, None)
+            guest.remove(path)
         case PackageEdit(change=change):
             guest.change_packages(change)
         case LayoutEdit(change=change):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from migrate.draft import Draft
+from migrate.draft import MOST_COUNTED, Draft
 from migrate.effects import Edit, LayoutEdit, PackageEdit, Removal
 from migrate.errors import GuestError
 from migrate.guest import DropPartition, File, Filesystem, Folder, Kind, Layout, Link, MakeSwapFile, Package
@@ -81,15 +81,11 @@ def test_removing_a_link_leaves_what_it_points_to() -> None:
     assert draft.kind("/run/resolv.conf") is Kind.FILE
 
 
-def test_a_folder_goes_after_what_is_in_it() -> None:
+def test_a_folder_goes_with_what_is_in_it() -> None:
     draft = Draft(guest(var__lib__cloud__a="", var__lib__cloud__b__c="", var__lib__other=""))
     draft.remove("/var/lib/cloud", why="x")
-    assert [e.path for e in draft.changes.effects if isinstance(e, Removal)] == [
-        "/var/lib/cloud/a",
-        "/var/lib/cloud/b/c",
-        "/var/lib/cloud/b",
-        "/var/lib/cloud",
-    ]
+    assert draft.changes.effects == (Removal("", "x", "/var/lib/cloud", Kind.FOLDER, 3),)
+    assert draft.kind("/var/lib/cloud/b/c") is Kind.MISSING
     assert draft.names("/var/lib") == ("other",)
     assert draft.glob("/var/lib/*/*") == ()
 
@@ -153,3 +149,28 @@ def test_a_draft_knows_whether_anything_was_changed_before_or_in_it() -> None:
     draft.write("/etc/x", "y", why="was x")
     assert draft.changed
     assert Draft(to, changed=True).changed
+
+
+def test_what_went_with_a_folder_does_not_come_back_with_it() -> None:
+    draft = Draft(guest(var__lib__cloud__a="", var__lib__cloud__b__c=""))
+    draft.write("/var/lib/cloud/b/drafted", "x", why="x")
+    draft.remove("/var/lib/cloud", why="x")
+    assert draft.names("/var/lib/cloud") == ()
+    draft.write("/var/lib/cloud/b/new", "x", why="x")
+    assert draft.walk("/var/lib/cloud") == ("/var/lib/cloud/b/new", "/var/lib/cloud/b")
+    draft.clear("/var/lib/cloud", why="x")
+    assert draft.names("/var/lib/cloud") == ()
+    assert draft.kind("/var/lib/cloud") is Kind.FOLDER
+
+
+def test_a_socket_can_be_removed() -> None:
+    draft = Draft(MemoryGuest({}, others=["/var/lib/agent/ipc"]))
+    draft.remove("/var/lib/agent", why="x")
+    assert draft.changes.effects == (Removal("", "x", "/var/lib/agent", Kind.FOLDER, 1),)
+
+
+def test_of_a_folder_with_many_files_only_so_many_are_counted() -> None:
+    many = {f"/var/spool/many/{number}": File(b"") for number in range(MOST_COUNTED + 5)}
+    draft = Draft(MemoryGuest(many))
+    draft.remove("/var/spool/many", why="x")
+    assert draft.changes.effects == (Removal("", "x", "/var/spool/many", Kind.FOLDER, MOST_COUNTED),)

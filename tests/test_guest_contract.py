@@ -96,6 +96,10 @@ class _Launched(ApplianceGuest):
         self.dirty = True
         super().store(path, entry)
 
+    def remove(self, path: str) -> None:
+        self.dirty = True
+        super().remove(path)
+
 
 @pytest.fixture(scope="session")
 def launched() -> Iterator[tuple[Run, Appliance, Mounted, Path]]:
@@ -233,6 +237,15 @@ def test_removing_takes_files_links_and_empty_folders_and_a_second_time_nothing(
         guest.store(path, None)
         guest.store(path, None)
         assert guest.kind(path) is Kind.MISSING
+
+
+def test_a_folder_goes_with_all_that_is_in_it_and_a_second_time_nothing(guest: Guest) -> None:
+    for path in ("/etc/tools", "/etc/secret", "/etc/outside", "/etc/none", "/none/below"):
+        guest.remove(path)
+        guest.remove(path)
+        assert guest.kind(path) is Kind.MISSING
+    guest.store("/etc/tools", Folder())
+    assert guest.names("/etc/tools") == ()
 
 
 def test_a_folder_that_is_not_empty_stays(guest: Guest) -> None:

@@ -85,7 +85,6 @@ def test_logs_of_the_system_go_and_those_of_applications_stay(run: Run) -> None:
         "/var/log/syslog.1": None,
         "/var/log/syslog.2.gz": None,
         "/var/log/wtmp": None,
-        f"/var/log/journal/{OLD}/system.journal": None,
         f"/var/log/journal/{OLD}": None,
     }
     applied(run, guest(PAST), empty_logs)

@@ -152,7 +152,6 @@ def test_networkd_keeps_its_tunnels_and_forgets_old_name_servers() -> None:
         "/etc/systemd/network/10-cloud-init-eth0.network": None,
         "/etc/systemd/network/20-lan0.network": None,
         "/etc/systemd/network/20-lan0.network.d": None,
-        "/etc/systemd/network/20-lan0.network.d/mtu.conf": None,
         "/etc/systemd/network/vlan20.network": None,
         "/etc/systemd/network/vlan20.netdev": None,
         "/etc/systemd/network/90-magalu-migrate.network": networkd.DHCP,

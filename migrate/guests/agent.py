@@ -20,6 +20,7 @@ from migrate.errors import GuestError
 from migrate.guest import Entry, File, Folder, Kind, Link
 from migrate.guests.cell import Cell
 from migrate.guests.files import FolderFiles
+from migrate.guests.labels import Unlabelled, set_labels, unlabelled_below
 from migrate.guests.upper import Difference, difference
 from migrate.run import Run
 
@@ -61,9 +62,20 @@ class AgentFiles:
         value, content = (None, b"") if entry is None else _value(entry)
         self._ask("store", path, value, content=content)
 
+    def remove(self, path: str) -> None:
+        self._ask("remove", path)
+
     def difference(self, lower: str) -> Difference:
         """Return how this folder, an overlay's upper, changes `lower`."""
         return Difference(**{key: tuple(paths) for key, paths in self._ask("difference", lower)[0].items()})
+
+    def unlabelled(self) -> tuple[Unlabelled, ...]:
+        """Return what has no SELinux label in this folder, an overlay's upper."""
+        return tuple(Unlabelled(kind, path) for kind, path in self._ask("unlabelled", "/")[0])
+
+    def label(self, labels: Mapping[str, str]) -> None:
+        """The files have these SELinux labels."""
+        self._ask("label", dict(labels))
 
     def _ask(self, what: str, *arguments: Any, content: bytes = b"") -> tuple[Any, bytes]:
         with self._lock:
@@ -138,9 +150,17 @@ def _do(content: bytes, what: str, root: str, *arguments: Any) -> tuple[Any, byt
         case "store", path, value:
             files.store(path, None if value is None else _entry(value, content))
             return None, b""
+        case "remove", path:
+            files.remove(path)
+            return None, b""
         case "difference", lower:
             found = difference(Path(root), Path(lower))
             return {name: getattr(found, name) for name in Difference.__slots__}, b""
+        case "unlabelled", "/":
+            return [(each.kind, each.path) for each in unlabelled_below(Path(root))], b""
+        case "label", labels:
+            set_labels(Path(root), labels)
+            return None, b""
     raise GuestError(f"nobody answers {what}")
 
 

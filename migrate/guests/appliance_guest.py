@@ -156,6 +156,19 @@ class ApplianceGuest:
             programs.change_packages(self, change, paths)
         self._forget_all()
 
+    def remove(self, path: str) -> None:
+        match self.kind(path):
+            case Kind.MISSING:
+                return
+            case Kind.FOLDER if path != "/":
+                self._call.rm_rf(path)
+                self._folders = {at: kinds for at, kinds in self._folders.items() if not at.startswith(f"{path}/")}
+            case Kind.FOLDER:
+                raise GuestError("the root folder of the guest stays as it is")
+            case _:
+                self._call.rm(path)
+        self._forget(path)
+
     def rebuild(self, what: Rebuild) -> None:
         rebuilds.rebuild(self, what)
         self._forget_all()

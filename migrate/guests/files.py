@@ -70,6 +70,18 @@ class FolderFiles:
             except OSError as error:
                 raise GuestError(f"{path} in the guest cannot be changed: {error.strerror}") from error
 
+    def remove(self, path: str) -> None:
+        names = parts(path)
+        if not names:
+            raise GuestError("the root folder of the guest stays as it is")
+        with self._folder(names[:-1]) as folder:
+            if folder is None:
+                return
+            try:
+                _remove(folder, names[-1])
+            except OSError as error:
+                raise GuestError(f"{path} in the guest cannot be removed: {error.strerror}") from error
+
     def texts(self, path: str, suffix: str) -> Mapping[str, str]:
         """Return the texts of all files in a folder whose names end so."""
         found = {}
@@ -162,6 +174,23 @@ def _read(folder: int, name: str, path: str) -> File:
         except OSError as error:
             raise GuestError(f"{path} in the guest cannot be read: {error.strerror}") from error
     return File(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+
+
+def _remove(folder: int, name: str) -> None:
+    status = _status(folder, name)
+    if status is None:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(_bytes(name), dir_fd=folder)
+        return
+    inner = _open_folder(folder, name)
+    if inner is not None:
+        try:
+            for inside in _listed(inner):
+                _remove(inner, inside)
+        finally:
+            os.close(inner)
+    os.rmdir(_bytes(name), dir_fd=folder)
 
 
 def _put(folder: int, name: str, entry: Entry | None) -> None:

@@ -189,6 +189,15 @@ class MemoryGuest:
             raise GuestError(f"{path} in the guest has no folder to be in")
         self._tree[path] = entry
 
+    def remove(self, path: str) -> None:
+        if path == "/":
+            raise GuestError("the root folder of the guest stays as it is")
+        prefix = f"{path}/"
+        self._tree = {
+            known: entry for known, entry in self._tree.items() if known != path and not known.startswith(prefix)
+        }
+        self._others = frozenset(known for known in self._others if known != path and not known.startswith(prefix))
+
     def plan_packages(
         self,
         *,

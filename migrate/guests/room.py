@@ -137,6 +137,10 @@ class RoomGuest:
         self._system.changed(path)
 
     def plan_packages(
+    def remove(self, path: str) -> None:
+        self._files.remove(path)
+        self._system.changed(path)
+
         self,
         *,
         install: tuple[str, ...] = (),
