@@ -109,46 +109,25 @@ class Changes:
     facts: tuple[Fact, ...] = field(default=())
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the effects with all contents: the same guest gives the same one."""
+        text = json.dumps([_identity(effect) for effect in self.effects], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def plan(self) -> str:
-        """A short hash of the effects: the same guest gives the same one."""
-        text = json.dumps([effect_json(effect, digest=True) for effect in self.effects], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        """The digest's first eight digits, for people."""
+        return self.digest[:8]
 
 
-def entry_json(entry: Entry | None, *, digest: bool) -> object:
-    match entry:
-        case None:
-            return None
-        case File(content=content, mode=mode, uid=uid, gid=gid):
-            shown: dict[str, object] = {
-                "kind": "file",
-                "mode": f"{mode:04o}",
-                "uid": uid,
-                "gid": gid,
-                "bytes": len(content),
-            }
-            if digest:
-                shown["sha256"] = hashlib.sha256(content).hexdigest()
-            return shown
-        case Folder(mode=mode, uid=uid, gid=gid):
-            return {"kind": "folder", "mode": f"{mode:04o}", "uid": uid, "gid": gid}
-        case Link(target=target):
-            return {"kind": "link", "target": target}
-
-
-def effect_json(effect: Effect, *, digest: bool = False) -> dict[str, object]:
-    """Return an effect as JSON values. With `digest`, contents are named by their SHA-256, as the plan's hash needs them."""
+def _identity(effect: Effect) -> dict[str, object]:
+    """Return what makes two effects the same; contents by their SHA-256."""
     head: dict[str, object] = {"by": effect.by, "why": effect.why}
     match effect:
         case Edit(path=path, before=before, after=after):
-            return head | {
-                "effect": "edit",
-                "path": path,
-                "before": entry_json(before, digest=digest),
-                "after": entry_json(after, digest=digest),
-            }
-        case Removal(path=path, kind=kind):
-            return head | {"effect": "remove", "path": path, "kind": kind.value}
+            return head | {"effect": "edit", "path": path, "before": _content(before), "after": _content(after)}
+        case Removal(path=path, kind=kind, inside=inside):
+            return head | {"effect": "remove", "path": path, "kind": kind.value, "inside": inside}
         case PackageEdit(change=packages):
             return head | {
                 "effect": "packages",
@@ -158,14 +137,34 @@ def effect_json(effect: Effect, *, digest: bool = False) -> dict[str, object]:
                 "download_bytes": packages.download_bytes,
             }
         case LayoutEdit(change=change):
-            return head | _layout_json(change)
+            return head | _layout(change)
         case RebuildRequest(what=what):
             return head | {"effect": "rebuild", "what": what.value}
 
 
-def _layout_json(change: LayoutChange) -> dict[str, object]:
+def _layout(change: LayoutChange) -> dict[str, object]:
     match change:
         case DropPartition(disk=disk, partition=partition):
             return {"effect": "drop partition", "disk": disk, "partition": partition}
         case MakeSwapFile(path=path, size=size):
             return {"effect": "make swap file", "path": path, "bytes": size}
+
+
+def _content(entry: Entry | None) -> object:
+    match entry:
+        case None:
+            return None
+        case File(content=content, mode=mode, uid=uid, gid=gid):
+            digest = hashlib.sha256(content).hexdigest()
+            return {
+                "kind": "file",
+                "mode": f"{mode:04o}",
+                "uid": uid,
+                "gid": gid,
+                "bytes": len(content),
+                "sha256": digest,
+            }
+        case Folder(mode=mode, uid=uid, gid=gid):
+            return {"kind": "folder", "mode": f"{mode:04o}", "uid": uid, "gid": gid}
+        case Link(target=target):
+            return {"kind": "link", "target": target}

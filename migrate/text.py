@@ -1,25 +1,33 @@
-"""Texts about changes: unified diffs, and how sizes and times are written."""
+"""How foreign text, numbers, sizes and times are written."""
 
-import difflib
 import re
 
-from migrate.guest import Entry, File, Folder, Link
-
-# What a preview never shows: password hashes and private keys.
-SECRET_PATHS = re.compile(
-    r"^/etc/(g?shadow-?|ssl/private/|ssh/ssh_host_.*_key$|krb5\.keytab)|/(id_[a-z0-9]+|.*\.(key|pem|p12|pfx))$"
+# What cannot be seen, or moves what is seen: controls and terminal escapes, marks of direction, letters without width, line separators,
+# tags, and bytes that are no UTF-8 (PEP 383). Sources: Unicode TR 9, TR 36; CVE-2021-42574.
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
 )
-SECRET_CONTENT = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\$(?:1|2[aby]|5|6|y)\$[./A-Za-z0-9]{2,}")
-SECRET_VALUE = re.compile(
-    r"(?i)^(\s*[+-]?\s*[\w.-]*(?:password|passwd|psk|secret|token)[\w.-]*\s*[:=]\s*)\S.*$", re.MULTILINE
-)
-
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def shown(text: str) -> str:
-    """Return foreign text fit for a terminal or a page: control characters, terminal escapes and direction marks made visible."""
-    return CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text.encode("utf-8", "replace").decode())
+    """Return foreign text fit for a terminal or a page: what cannot be seen is made visible, as "\\x1b" or "\\u202e"."""
+    return CONTROL.sub(lambda match: escaped(match.group()), text)
+
+
+def one_line(text: str) -> str:
+    """Return foreign text, a name or a path, fit to stand within a line: line ends and tabs are made visible, too."""
+    return re.sub("[\t\n]", lambda match: escaped(match.group()), shown(text))
+
+
+def escaped(char: str) -> str:
+    """Return how a character that cannot be seen is written."""
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00  # the byte that it stands for
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
+    return f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}"
 
 
 def size(count: float) -> str:
@@ -52,38 +60,3 @@ def took(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def diff(path: str, before: Entry | None, after: Entry) -> list[str]:
-    """Return what changes at a path as the lines of a unified diff, without file headers; in words where lines cannot show it."""
-    match before, after:
-        case _, Link(target=target):
-            return [f"-> {shown(target)}"]
-        case _, Folder(mode=mode):
-            return [f"folder, mode {mode:04o}"]
-        case ((File() | Link() | Folder() | None), File()):
-            old = before if isinstance(before, File) else None
-            return _mode_lines(old, after) + _content_lines(path, old, after)
-    raise AssertionError("unreachable")
-
-
-def _mode_lines(before: File | None, after: File) -> list[str]:
-    if before is None:
-        return [f"mode {after.mode:04o}"] if after.mode != 0o644 else []
-    return [f"mode {before.mode:04o} -> {after.mode:04o}"] if before.mode != after.mode else []
-
-
-def _content_lines(path: str, before: File | None, after: File) -> list[str]:
-    old, new = (before.content if before else b""), after.content
-    if old == new:
-        return []
-    if SECRET_PATHS.search(path) or any(SECRET_CONTENT.search(text.decode("latin-1")) for text in (old, new)):
-        return ["(not shown: it holds secrets)"]
-    if b"\0" in old or b"\0" in new:
-        return [f"binary, {size(len(old))} -> {size(len(new))}" if before else f"binary, {size(len(new))}"]
-    lines = difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=2)
-    return [SECRET_VALUE.sub(r"\1(not shown)", shown(line)) for line in list(lines)[2:]]
-
-
-def _lines(file: File | None) -> list[str]:
-    return [] if file is None else file.text.split("\n")[: -1 if file.text.endswith("\n") else None]

@@ -1,50 +1,47 @@
-"""Texts about changes never show what they must not."""
+"""Foreign text is made fit to be shown; sizes, times and numbers read well."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrate.guest import File, Link
-from migrate.text import clock, counted, diff, shown, size, took
+from migrate.text import clock, counted, one_line, shown, size, took
 
 
-def test_a_diff_shows_lines_and_context() -> None:
-    before, after = File(b"a\nb\nc\nd\ne\n"), File(b"a\nb\nC\nd\ne\n", 0o600)
-    assert diff("/etc/x", before, after) == [
-        "mode 0644 -> 0600",
-        "@@ -1,5 +1,5 @@",
-        " a",
-        " b",
-        "-c",
-        "+C",
-        " d",
-        " e",
-    ]
-
-
-def test_password_hashes_and_private_keys_are_not_shown() -> None:
-    key = File(b"-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
-    assert diff("/etc/shadow", File(b"root:x\n"), File(b"root:y\n")) == ["(not shown: it holds secrets)"]
-    assert diff("/root/backup", None, key) == ["(not shown: it holds secrets)"]
-    assert diff("/etc/users", None, File(b"root:$6$abc$def:1\n")) == ["(not shown: it holds secrets)"]
-
-
-def test_a_password_in_a_configuration_is_not_shown() -> None:
-    lines = diff("/etc/app.conf", File(b"password=a\nx=1\n"), File(b"password=a\nx=2\n"))
-    assert lines == ["@@ -1,2 +1,2 @@", " password=(not shown)", "-x=1", "+x=2"]
-
-
-def test_binaries_are_told_by_their_size() -> None:
-    assert diff("/boot/efi/EFI/BOOT/BOOTX64.EFI", None, File(b"MZ\0" * 1000)) == ["binary, 2.93 KiB"]
-
-
-def test_a_link_is_told_by_its_target() -> None:
-    assert diff("/etc/localtime", None, Link("/usr/\x1b[31mzone")) == ["-> /usr/\\x1b[31mzone"]
-
-
-@given(st.text())
+@given(st.text(st.characters()))
 def test_nothing_foreign_reaches_the_terminal_as_a_command(text: str) -> None:
     assert not any(ord(char) < 32 and char not in "\t\n" for char in shown(text))
+    assert not any(ord(char) < 32 for char in one_line(text))
     assert "\x9b" not in shown(text) and "\u202e" not in shown(text)
+    shown(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("char", "written"),
+    [
+        ("\x1b", "\\x1b"),
+        ("\r", "\\x0d"),
+        ("\x9b", "\\x9b"),
+        ("\u202e", "\\u202e"),
+        ("\u2066", "\\u2066"),
+        ("\u200b", "\\u200b"),
+        ("\u2028", "\\u2028"),
+        ("\ufeff", "\\ufeff"),
+        ("\U000e0041", "\\U000e0041"),
+        (b"\xff".decode("utf-8", "surrogateescape"), "\\xff"),
+        ("\ud83d", "\\ud83d"),
+    ],
+)
+def test_what_cannot_be_seen_is_written_out(char: str, written: str) -> None:
+    assert shown(f"a{char}b") == f"a{written}b"
+
+
+def test_a_name_stays_within_its_line() -> None:
+    assert one_line("/etc/a\nIt can go.\t") == "/etc/a\\x0aIt can go.\\x09"
+
+
+def test_letters_of_all_languages_are_shown_as_they_are() -> None:
+    text = "São Paulo, Ωμέγα, Москва, 東京, שלום, مرحبا, 👍"
+    assert shown(text) == text
 
 
 def test_sizes_and_times_read_well() -> None:

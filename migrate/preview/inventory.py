@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from migrate.lines import Line
 from migrate.preview.preview import Preview, head
-from migrate.preview.values import to_json
+from migrate.preview.values import guest_json
 from migrate.text import shown, size
 
 
@@ -36,8 +36,7 @@ def inventory(preview: Preview) -> Iterator[Line]:
 def inventory_json(preview: Preview) -> dict[str, object]:
     """Return what a VM is as JSON values."""
     vm = preview.vm
-    values = {key: value for key, value in to_json(preview).items() if key not in ("changes", "can_go")}
-    return values | {
+    return guest_json(preview) | {
         "vcpus": vm.vcpus,
         "memory_bytes": vm.memory_bytes,
         "nics": [{"name": nic.name, "mac": nic.mac} for nic in vm.nics],

@@ -1,16 +1,29 @@
 """What will be done to a VM, and what it is."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from migrate.effects import Changes
 from migrate.guest import Layout, Os
 from migrate.source import Firmware, Vm
-from migrate.text import shown, size
+from migrate.text import one_line, size
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """When a preview was made, of which source as it was given, by which version of ours."""
+
+    address: str
+    made: datetime
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What will be done to a VM, and what it is. `login` is the user whom the key will admit; `kernels` newest last."""
+    """What will be done to a VM, and what it is. `login` is the user whom the key will admit; `kernels` newest last.
+
+    `read_bytes` is what is read of the source at most, None where nobody asked it.
+    """
 
     vm: Vm
     os: Os
@@ -18,21 +31,31 @@ class Preview:
     kernels: tuple[str, ...]
     login: str | None
     changes: Changes
+    read_bytes: int | None = None
+    occasion: Occasion | None = None
 
     @property
     def can_go(self) -> bool:
         return not any(finding.forbids for finding in self.changes.findings)
 
+    @property
+    def used_bytes(self) -> int | None:
+        """What the file systems hold whose free space is known; None where none is."""
+        known = [fs.size - fs.free for fs in self.layout.filesystems if fs.free is not None]
+        return sum(known) if known else None
+
 
 def head(preview: Preview) -> str:
+    """Return what the VM is, in a line."""
+    used = preview.used_bytes
     parts = [
         preview.vm.name,
         preview.os.pretty or preview.os.id or "unknown system",
         "UEFI" if preview.layout.firmware is Firmware.UEFI else "BIOS",
-        size(preview.layout.disk_size),
+        size(preview.layout.disk_size) + (f", {size(used)} used" if used else ""),
     ]
     if preview.kernels:
         parts.append(f"kernel {preview.kernels[-1]}")
     if preview.vm.origin != "file":
         parts.append(f"from {preview.vm.origin}")
-    return shown(" · ".join(parts))
+    return one_line(" · ".join(parts))
