@@ -8,7 +8,8 @@
     ├── SourceError                       the place the disk comes from
     │   └── SourceBusy                    another try may do better
     ├── GuestError                        the system on the disk
-    ├── PackagesUnavailable               what must be installed cannot be fetched
+    │   └── PackagesUnavailable           what must be installed cannot be had
+    ├── BundleBroken                      a bundle of packages is not what its manifest says
     ├── TargetError                       the cloud or its object storage
     │   └── TargetBusy                    another try may do better
     └── ProofFailed                       the image was booted and did not hold
@@ -97,7 +98,15 @@ class GuestError(MigrateError):
 
 
 class PackagesUnavailable(GuestError):
-    """Packages that the guest needs can neither be found in it nor fetched for it."""
+    """Packages that the guest needs can neither be found in it nor fetched for it. `passed` says of each place why it did not serve."""
+
+    def __init__(self, message: str, *, hint: str | None = None, passed: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.passed = tuple(passed)
+
+
+class BundleBroken(MigrateError):
+    """A bundle of packages is not what its manifest says. Nothing of it is used, and nothing is used in its place."""
 
 
 class TargetError(MigrateError):

@@ -8,17 +8,19 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """`uri` is what sources.list names; `key` its armored public key."""
+    """`uri` is what sources.list names; `key` its armored public key; `requests` what was asked for so far."""
 
     uri: str
     key: str
     folder: Path
+    requests: list[str] = field(default_factory=list)
 
 
 def build_deb(
@@ -42,18 +44,22 @@ def build_deb(
 
 
 @contextmanager
-def archive(folder: Path, *, signed: bool = True) -> Iterator[Archive]:
-    """Index and sign the .deb files in a folder and serve it on loopback while the block lasts."""
+def archive(folder: Path, *, signed: bool = True, release: Mapping[str, str] | None = None) -> Iterator[Archive]:
+    """Index and sign the .deb files in a folder and serve it on loopback while the block lasts. `release` is what its Release says more."""
     packages = _output(["apt-ftparchive", "packages", "."], folder)
     (folder / "Packages").write_bytes(packages)
-    (folder / "Release").write_bytes(_output(["apt-ftparchive", "release", "."], folder))
+    said = [
+        word for name, text in (release or {}).items() for word in ("-o", f"APT::FTPArchive::Release::{name}={text}")
+    ]
+    (folder / "Release").write_bytes(_output(["apt-ftparchive", *said, "release", "."], folder))
     key = _sign(folder) if signed else ""
-    handler = functools.partial(_Quiet, directory=str(folder))
+    requests: list[str] = []
+    handler = functools.partial(_Noted, requests, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield Archive(f"http://127.0.0.1:{server.server_port}", key, folder)
+            yield Archive(f"http://127.0.0.1:{server.server_port}", key, folder, requests)
         finally:
             server.shutdown()
             thread.join()
@@ -75,6 +81,15 @@ def _output(argv: list[str], folder: Path) -> bytes:
     return subprocess.run(argv, cwd=folder, check=True, capture_output=True).stdout
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class _Noted(http.server.SimpleHTTPRequestHandler):
+    """It notes what is asked for, and prints nothing."""
+
+    def __init__(self, requests: list[str], *args: Any, **named: Any) -> None:
+        self._requests = requests
+        super().__init__(*args, **named)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        self._requests.append(self.path)
+
     def log_message(self, format: str, *args: object) -> None:
         pass

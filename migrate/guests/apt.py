@@ -189,11 +189,10 @@ class Repositories:
             self._update()
         self._root.write("status", status)
         argv = ["apt-get", "--simulate", "install", *wanted, *(f"{name}-" for name in unwanted)]
-        try:
-            said = self._apt(argv).text
-        except ToolFailed as error:
-            raise self._unavailable(wanted, unwanted, error) from error
-        coming, going = _simulated(said)
+        said = self._apt(argv, ok=(0, 100))
+        if said.status:
+            raise self._unavailable(wanted, unwanted, said)
+        coming, going = _simulated(said.text)
         arriving = self._described([f"{name}={version}" for name, version in coming.items()]) if coming else ()
         leaving = tuple(sorted((_installed(installed, name) for name in going), key=lambda package: package.name))
         return PackageChange(
@@ -335,13 +334,15 @@ class Repositories:
         inside = sandboxed(argv, folder=(self._root.path, INSIDE), network=network, env=env, cwd=cwd)
         return self._run.tool(inside, limits=LIMITS, timeout=900, ok=ok)
 
-    def _unavailable(self, wanted: Sequence[str], unwanted: Sequence[str], error: ToolFailed) -> PackagesUnavailable:
+    def _unavailable(self, wanted: Sequence[str], unwanted: Sequence[str], output: Output) -> PackagesUnavailable:
         what = " and ".join(
             filter(
                 None, [f"install {', '.join(wanted)}" * bool(wanted), f"remove {', '.join(unwanted)}" * bool(unwanted)]
             )
         )
-        said = _complaint(f"{self._complaints}\n{error.stderr}")
+        # Which dependency it is, apt says on standard output.
+        unmet = "\n".join(re.findall(r"^ +(?:\S+ : )?\S*(?:Depends|Conflicts|Breaks): .*", output.text, re.MULTILINE))
+        said = _complaint(f"{self._complaints}\n{output.stderr}\n{unmet}")
         return PackagesUnavailable(f"apt finds no way to {what} in the guest: {said}", hint=OFFER if wanted else None)
 
 

@@ -48,14 +48,18 @@ class AptSource:
     @property
     def shown(self) -> str:
         """The source in one line, without a password that its address may hold."""
-        words = urlsplit(self.uri)
-        plain = words._replace(netloc=words.netloc.rpartition("@")[2]).geturl()
-        return " ".join((plain, self.suite, *self.components))
+        return " ".join((without_password(self.uri), self.suite, *self.components))
 
     @property
     def is_asked(self) -> bool:
         """Whether it is one that apt may be given: by http or https, and nothing in it that could end a line."""
         return urlsplit(self.uri).scheme in ("http", "https") and bool(re.fullmatch(r"[!-~]+", self.uri + self.suite))
+
+
+def without_password(url: str) -> str:
+    """Return an address as it may be shown: without the name and password that it may hold."""
+    words = urlsplit(url)
+    return words._replace(netloc=words.netloc.rpartition("@")[2]).geturl()
 
 
 class Root:
