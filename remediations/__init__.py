@@ -20,7 +20,8 @@ from remediations.cloud_init import (
 from remediations.firewall import disable_firewall
 from remediations.fstab import forget_missing_devices, mount_by_uuid
 from remediations.growth import let_the_root_grow
-from remediations.identity import empty_logs, forget_leases, reset_machine_id
+from remediations.golden import GOLDEN
+from remediations.identity import forget_leases, reset_machine_id
 from remediations.lvm import forget_lvm_devices, grow_root_volume
 from remediations.mac_addresses import strip_macs
 from remediations.network import network_by_dhcp
@@ -45,8 +46,6 @@ BUILTIN: tuple[Remediation, ...] = (
     forget_authorized_keys,
     make_host_keys_at_first_boot,
     enable_sshd,
-    # Before packages are installed: what is logged of that is no log of the source.
-    empty_logs,
     # Our own files come before packages: afterwards the folders for them would be there already, and what is done
     # would not be what the preview said. The package manager leaves files alone that no package owns.
     configure_cloud_init,
@@ -68,3 +67,5 @@ BUILTIN: tuple[Remediation, ...] = (
     # Last of those that ask for a new initramfs: it looks at the configuration that the others have written.
     virtio_in_initramfs,
 )
+    # After packages, whose scripts write logs and caches of their own.
+    *GOLDEN,

@@ -1,10 +1,10 @@
-"""What makes a machine this one and no other: its machine-id, what it told DHCP servers, its logs."""
+"""What makes a machine this one and no other: its machine-id, what it told DHCP servers."""
 
 import re
 
 from migrate.draft import Draft
 from migrate.effects import Severity
-from migrate.guest import Folder, Kind
+from migrate.guest import Kind
 from migrate.remediation import Settings, remediation
 from remediations import systemd
 
@@ -39,31 +39,7 @@ LEASES = {
 }
 """By reason. Leases that a server on this guest gave to others (dhcpd.leases, dnsmasq.leases) are an application's and stay."""
 
-SYSTEM_LOGS = (
-    *("auth.log", "boot", "boot.log", "bootstrap.log", "cron", "cron.log", "daemon.log", "debug", "dmesg"),
-    *(
-        "kern.log",
-        "lpr.log",
-        "mail.err",
-        "mail.info",
-        "mail.log",
-        "mail.warn",
-        "maillog",
-        "messages",
-        "secure",
-        "spooler",
-    ),
-    *("syslog", "user.log", "warn", "localmessages", "NetworkManager"),
-)
-"""Files in /var/log that the system's own logger writes, by the configurations of rsyslog and syslog-ng on Debian, EL and SUSE.
-
-The logger makes them anew when it starts.
-"""
-LOGINS = ("wtmp", "btmp", "lastlog", "faillog", "tallylog")
-
-_ROTATED = r"(?:[.-]\d+|-\d{8}(?:-\d+)?)?(?:\.old)?(?:\.(?:gz|bz2|xz|zst|lz4))?"
-_NAMES = re.compile(rf"(?:{'|'.join(map(re.escape, (*SYSTEM_LOGS, *LOGINS)))}){_ROTATED}")
-_JOURNAL = re.compile(r"[0-9a-f]{32}")
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @remediation(
@@ -87,7 +63,7 @@ def reset_machine_id(draft: Draft, settings: Settings) -> None:
         return
     why = "is the source's identity, and DHCP gives two machines that share it one address"
     old = (draft.read(MACHINE_ID) or draft.read(DBUS_ID) or "").strip()
-    if _JOURNAL.fullmatch(old):
+    if _ID.fullmatch(old):
         draft.keep("machine-id before", old)
     wanted = systemd.runs(draft) or draft.file(MACHINE_ID) is not None
     if draft.kind(MACHINE_ID) is Kind.LINK:  # to D-Bus's, on old systems; the id is needed before /var is mounted
@@ -98,7 +74,7 @@ def reset_machine_id(draft: Draft, settings: Settings) -> None:
         draft.remove(DBUS_ID, why=why)
     for path in SEEDS:
         draft.remove(path, why="makes every instance of the image start from the same random numbers")
-    entries = draft.glob(f"/boot/loader/entries/{old}-*.conf") if _JOURNAL.fullmatch(old) else ()
+    entries = draft.glob(f"/boot/loader/entries/{old}-*.conf") if _ID.fullmatch(old) else ()
     if entries:
         draft.find(
             "ID-001",
@@ -126,32 +102,3 @@ def forget_leases(draft: Draft, settings: Settings) -> None:
     for why, patterns in LEASES.items():
         for path in dict.fromkeys(path for pattern in patterns for path in draft.glob(pattern)):
             draft.remove(path, why=why)
-
-
-@remediation(
-    "empty-logs",
-    "Leave the system's logs of the source behind",
-    sources=(
-        "Magalu Cloud, custom images, best practices: clean temporary files, caches and logs",
-        "journald(8), Files: a journal lies in a folder that is named after the machine-id, and none but its own is ever trimmed",
-        "systemd, tmpfiles.d/var.conf makes wtmp, btmp and lastlog anew; rsyslog.conf(5)",
-    ),
-)
-def empty_logs(draft: Draft, settings: Settings) -> None:
-    """What the system's own logger wrote on the source goes, current and rotated, with the journals and the records of logins: it tells
-    of another machine's hardware and addresses, is uploaded for nothing, and stays in the source.
-
-    Logs of applications, of the audit daemon and of package managers stay. Skip this step to keep all.
-    """
-    for name in draft.names("/var/log"):
-        path = f"/var/log/{name}"
-        if _NAMES.fullmatch(name) and draft.kind(path) is Kind.FILE:
-            draft.remove(
-                path, why="tells of the source's logins" if name.startswith(LOGINS) else "tells of the source's past"
-            )
-    for name in draft.names("/var/log/journal"):
-        if _JOURNAL.fullmatch(name) and isinstance(draft.load(f"/var/log/journal/{name}"), Folder):
-            draft.remove(
-                f"/var/log/journal/{name}",
-                why="is the source's journal, which nothing on the new machine would ever trim",
-            )

@@ -5,7 +5,7 @@ from migrate.guest import File
 from migrate.guests.memory import from_yaml
 from migrate.remediation import Settings
 from migrate.run import Run
-from remediations.identity import empty_logs, forget_leases, reset_machine_id
+from remediations.identity import forget_leases, reset_machine_id
 from tests.remediation_guests import applied, codes, done, guest, outcome
 
 OLD = "0123456789abcdef0123456789abcdef"
@@ -73,18 +73,3 @@ def test_leases_of_clients_go_and_those_of_servers_stay(run: Run) -> None:
         "/var/lib/dhcpcd/duid": None,
     }
     applied(run, guest(PAST), forget_leases)
-
-
-def test_logs_of_the_system_go_and_those_of_applications_stay(run: Run) -> None:
-    assert outcome(done(guest(PAST), empty_logs)) == {
-        "/var/log/auth.log": None,
-        "/var/log/btmp.1": None,
-        "/var/log/lastlog": None,
-        "/var/log/messages-20260301": None,
-        "/var/log/syslog": None,
-        "/var/log/syslog.1": None,
-        "/var/log/syslog.2.gz": None,
-        "/var/log/wtmp": None,
-        f"/var/log/journal/{OLD}": None,
-    }
-    applied(run, guest(PAST), empty_logs)
