@@ -1,4 +1,4 @@
-"""Who the guest is and what is installed on it, read from its files by us: os-release, the ELF header of its shell, dpkg's or RPM's database."""
+"""Who the guest is and what is installed on it, read from its files by us: os-release, the ELF header of its shell, its package database."""
 
 import struct
 from collections.abc import Mapping
@@ -7,13 +7,11 @@ from typing import Protocol
 
 from migrate.errors import GuestError
 from migrate.guest import File, Kind, Os, Package, Packaging
-from migrate.guests import dpkg, rpmdb
+from migrate.guests import apk, dpkg, pacman, rpmdb
 from migrate.guests.paths import Files, parent, resolved
 from migrate.run import Run
 
-APK = "/lib/apk/db/installed"
-PACMAN = "/var/lib/pacman/local"
-DATABASES = ("/var/lib/dpkg/", "/var/lib/rpm/", "/usr/lib/sysimage/rpm/")
+DATABASES = ("/var/lib/dpkg/", "/var/lib/rpm/", "/usr/lib/sysimage/rpm/", "/lib/apk/db/", "/var/lib/pacman/")
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 """Source: os-release(5)."""
@@ -85,7 +83,11 @@ def os_of(files: Files) -> Os:
 
 def packaging_of(files: Files) -> Packaging:
     """Tell the package manager by the database that is there: a guest may name any id, and none that it is like."""
-    for packaging, path in ((Packaging.DPKG, dpkg.STATUS), (Packaging.APK, APK), (Packaging.PACMAN, PACMAN)):
+    for packaging, path in (
+        (Packaging.DPKG, dpkg.STATUS),
+        (Packaging.APK, apk.INSTALLED),
+        (Packaging.PACMAN, pacman.LOCAL),
+    ):
         if files.kind(resolved(files, path)) is not Kind.MISSING:
             return packaging
     return Packaging.RPM if rpmdb.database_files(files) else Packaging.NONE
@@ -126,11 +128,26 @@ class Installed:
 
 
 def read_installed(files: ManyFiles, run: Run, arch: str) -> Installed:
-    """Read dpkg's database, or RPM's; no packages where there is neither."""
-    status = text_of(files, dpkg.STATUS)
-    if status is None:
-        database = rpmdb.read(files, run) if rpmdb.database_files(files) else rpmdb.RpmDatabase({}, {})
-        return Installed(database.packages, _real(files, database.files))
+    """Read the guest's package database; no packages where there is none."""
+    match packaging_of(files):
+        case Packaging.DPKG:
+            return _dpkg(files, arch)
+        case Packaging.RPM:
+            database = rpmdb.read(files, run, arch)
+            return Installed(database.packages, _real(files, database.files))
+        case Packaging.APK:
+            found = {each.package.name: each for each in apk.stanzas(text_of(files, apk.INSTALLED) or "")}
+            owned = {name: each.files for name, each in found.items()}
+            return Installed({name: each.package for name, each in found.items()}, _real(files, owned))
+        case Packaging.PACMAN:
+            packages, owned = pacman.read(files)
+            return Installed(packages, _real(files, owned))
+        case Packaging.NONE:
+            return Installed({}, {})
+
+
+def _dpkg(files: ManyFiles, arch: str) -> Installed:
+    status = text_of(files, dpkg.STATUS) or ""
     packages = dpkg.installed(status, arch)
     listings = files.texts(resolved(files, dpkg.INFO), ".list")
     owned = {
