@@ -2,6 +2,7 @@
 
 import stat
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,12 +28,26 @@ from migrate.guests import programs, rebuilds
 from migrate.guests.appliance import SMALL, Calls, Mounted, NotUtf8, temporary_file
 from migrate.guests.disks import disk_device
 from migrate.guests.files import MOST_BYTES
+from migrate.guests.labels import ATTRIBUTE, Unlabelled
+from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.packages import Packages
 from migrate.guests.paths import parent, parts
 from migrate.guests.system import System
 from migrate.run import Run
 
 KINDS = {"r": Kind.FILE, "d": Kind.FOLDER, "l": Kind.LINK}
+LABELLED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reiserfs"})
+"""File systems that hold SELinux labels."""
+FIND_KINDS = {
+    "f": "file",
+    "d": "dir",
+    "l": "lnk_file",
+    "p": "pipe",
+    "s": "sock_file",
+    "c": "chr_file",
+    "b": "blk_file",
+}
+CLOCK_SLACK_S = 60
 FALLOCATES = frozenset({"ext4", "xfs", "btrfs"})
 
 
@@ -56,8 +71,9 @@ class ApplianceGuest:
         self._mounted = mounted
         self._folders: dict[str, dict[str, Kind]] = {}
         self._system = System(self, run)
-        self._packages = Packages(run, self, self._system)
+        self._packages = Packages(run, self, self._system, offers)
         self._layout: Layout | None = None
+        self._opened = time.monotonic()
 
     @property
     def os(self) -> Os:
@@ -156,22 +172,20 @@ class ApplianceGuest:
             programs.change_packages(self, change, paths)
         self._forget_all()
 
-    def remove(self, path: str) -> None:
-        match self.kind(path):
-            case Kind.MISSING:
-                return
-            case Kind.FOLDER if path != "/":
-                self._call.rm_rf(path)
-                self._folders = {at: kinds for at, kinds in self._folders.items() if not at.startswith(f"{path}/")}
-            case Kind.FOLDER:
-                raise GuestError("the root folder of the guest stays as it is")
-            case _:
-                self._call.rm(path)
-        self._forget(path)
-
     def rebuild(self, what: Rebuild) -> None:
-        rebuilds.rebuild(self, what)
+        rebuilds.rebuild(self._run, self, what)
         self._forget_all()
+
+    def unlabelled(self) -> tuple[Unlabelled, ...]:
+        return tuple(
+            Unlabelled(kind, path)
+            for folder, names in self._written_since_opened().items()
+            for path, kind in self._without_label(folder, names)
+        )
+
+    def label(self, labels: Mapping[str, str]) -> None:
+        for path, label in labels.items():
+            self._call.lsetxattr(ATTRIBUTE, label, len(label), path)
 
     def execute(self, argv: Sequence[str], *, env: Mapping[str, str]) -> str:
         """Run a program of the guest in the appliance, where there is no network. What it wrote is seen afterwards."""
@@ -265,6 +279,38 @@ class ApplianceGuest:
         finally:
             self._call.rm_rf(folder)
             self._forget_all()
+
+    # SELinux
+
+    def _written_since_opened(self) -> dict[str, list[tuple[str, str]]]:
+        """Return names and find's letters for their kinds, by folder. A file's ctime is set by the kernel alone: inode(7)."""
+        spent = time.monotonic() - self._opened
+        folder = self._call.mkdtemp("/var/tmp/written-XXXXXX")  # noqa: S108  (in the guest, by mkdtemp)
+        try:
+            # The appliance's clock tells, not ours; emulated, it may only be late.
+            since = self._call.lstatns(folder)["st_ctime_sec"] - int(spent) - CLOCK_SLACK_S
+            kept = {fs.mountpoint for fs in self.layout.filesystems if fs.type in LABELLED}
+            places = [place for place in self._mounted.mountpoints if place in kept]
+            argv = ["find", *places, "-xdev", "-newerct", f"@{since}", "-fprintf", f"{folder}/list", r"%y%p\0"]
+            self.execute(argv, env=programs.ENVIRONMENT)
+            entry = self.load(f"{folder}/list")
+        finally:
+            self._call.rm_rf(folder)
+            self._forget_all()
+        found: dict[str, list[tuple[str, str]]] = {}
+        for each in entry.text.split("\0") if isinstance(entry, File) else ():
+            if each[1:] not in places and not each[1:].startswith(folder) and _is_utf8(each):
+                found.setdefault(parent(each[1:]), []).append((each[1:].rpartition("/")[2], each[:1]))
+        return found
+
+    def _without_label(self, folder: str, names: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """One message for each folder: it lists of each file how many attributes there are, then those. Source: guestfs(3), lxattrlist."""
+        attributes = iter(self._call.lxattrlist(folder, [name for name, _ in names]))
+        for name, letter in names:
+            count = int(bytes(next(attributes)["attrval"]).rstrip(b"\0") or b"0")
+            own = {next(attributes)["attrname"] for _ in range(count)}
+            if ATTRIBUTE not in own and letter in FIND_KINDS:
+                yield f"{folder.rstrip('/')}/{name}", FIND_KINDS[letter]
 
     # Disks
 

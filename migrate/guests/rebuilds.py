@@ -1,14 +1,30 @@
 """What is built anew with the guest's own programs, in both rooms: its initramfs, its boot loader's menu, its SELinux labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from migrate.errors import GuestError
-from migrate.guest import File, Kind, Rebuild
+from migrate.guest import File, Guest, Kind, Rebuild
+from migrate.guests.labels import Unlabelled, contexts
 from migrate.guests.paths import resolved
-from migrate.guests.programs import ENVIRONMENT, Programs
+from migrate.guests.programs import ENVIRONMENT
+from migrate.run import Note, Run
 
 
-def rebuild(room: Programs, what: Rebuild) -> None:
+class Room(Guest, Protocol):
+    """A guest whose programs can be run, and whose files can be labelled."""
+
+    def execute(self, argv: Sequence[str], *, env: Mapping[str, str]) -> str:
+        """Run a program of the guest and return what it writes. Raise GuestError with its last words where it fails."""
+
+    def unlabelled(self) -> tuple[Unlabelled, ...]:
+        """Return what was written since the guest was opened and has no SELinux label."""
+
+    def label(self, labels: Mapping[str, str]) -> None:
+        """The files have these SELinux labels."""
+
+
+def rebuild(run: Run, room: Room, what: Rebuild) -> None:
     """It is built anew. Raise GuestError where the guest has no program for it, or the program fails."""
     match what:
         case Rebuild.INITRAMFS:
@@ -28,11 +44,25 @@ def rebuild(room: Programs, what: Rebuild) -> None:
                 ["/usr/sbin/grub-mkconfig", "--output=/boot/grub/grub.cfg"],
             )
         case Rebuild.SELINUX_LABELS:
-            # Labels depend on the policy as it is loaded: the guest sets them itself at its next start. Source: selinux(8), /.autorelabel.
-            room.store("/.autorelabel", File(b""))
+            _label(run, room)
 
 
-def _execute_first(room: Programs, what: str, *choices: Sequence[str]) -> None:
+def _label(run: Run, room: Room) -> None:
+    """What has no label gets the policy's; where that cannot be done, the guest labels all its files at its first start. Source: selinux(8)."""
+    try:
+        room.label(contexts(run, room, room.unlabelled()))
+    except GuestError as error:
+        room.store("/.autorelabel", File(b""))
+        run.tell(
+            Note(
+                f"SELinux labels could not be set on the disk: {error.message}. The guest labels all its files at its first start, "
+                "which takes some minutes and one restart more.",
+                "warning",
+            )
+        )
+
+
+def _execute_first(room: Room, what: str, *choices: Sequence[str]) -> None:
     for argv in choices:
         if room.kind(resolved(room, argv[0])) is Kind.FILE:
             room.execute(argv, env=ENVIRONMENT)

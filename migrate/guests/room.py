@@ -46,6 +46,8 @@ from migrate.guests.disks import (
     read_table,
 )
 from migrate.guests.grub_probe import grub_probe
+from migrate.guests.labels import Unlabelled
+from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.lvm import volumes
 from migrate.guests.packages import Packages
 from migrate.guests.paths import resolved
@@ -162,7 +164,28 @@ class RoomGuest:
             self._system.changed()
 
     def rebuild(self, what: Rebuild) -> None:
-        rebuilds.rebuild(self, what)
+        rebuilds.rebuild(self._run, self, what)
+
+    def unlabelled(self) -> tuple[Unlabelled, ...]:
+        return tuple(
+            replace(each, path=layer.mountpoint.rstrip("/") + each.path)
+            for layer in self._labelled_layers
+            for each in self._agent.at(layer.upper).unlabelled()
+        )
+
+    def label(self, labels: Mapping[str, str]) -> None:
+        left = dict(labels)
+        for layer in self._labelled_layers:
+            above = layer.mountpoint.rstrip("/")
+            own = [path for path in left if path.startswith(f"{above}/")]
+            self._agent.at(layer.upper).label({path.removeprefix(above): left.pop(path) for path in own})
+
+    @property
+    def _labelled_layers(self) -> tuple[Layer, ...]:
+        """The innermost first: /boot/x is in /boot's. vfat holds no labels."""
+        return tuple(
+            sorted((layer for layer in self.layers if layer.type in EXT), key=lambda each: -len(each.mountpoint))
+        )
 
     def change_layout(self, change: LayoutChange) -> None:
         match change:
