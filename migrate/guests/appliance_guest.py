@@ -64,7 +64,7 @@ def _is_utf8(name: str) -> bool:
 class ApplianceGuest:
     """A Guest in a launched appliance. What a folder holds is remembered, since most questions are about the same few folders."""
 
-    def __init__(self, run: Run, call: Calls, mounted: Mounted) -> None:
+    def __init__(self, run: Run, call: Calls, mounted: Mounted, offers: Offers = NO_OFFERS) -> None:
         """`mounted` is what `mount_guest` did with the same handle."""
         self._run = run
         self._call = call
@@ -155,6 +155,19 @@ class ApplianceGuest:
         if isinstance(entry, File | Folder):
             self._call.chown(entry.uid, entry.gid, path)
             self._call.chmod(entry.mode, path)  # after the owner: chown(2) takes setuid bits away
+        self._forget(path)
+
+    def remove(self, path: str) -> None:
+        match self.kind(path):
+            case Kind.MISSING:
+                return
+            case Kind.FOLDER if path != "/":
+                self._call.rm_rf(path)
+                self._folders = {at: kinds for at, kinds in self._folders.items() if not at.startswith(f"{path}/")}
+            case Kind.FOLDER:
+                raise GuestError("the root folder of the guest stays as it is")
+            case _:
+                self._call.rm(path)
         self._forget(path)
 
     def plan_packages(

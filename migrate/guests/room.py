@@ -86,7 +86,15 @@ class Layer:
 class RoomGuest:
     """A Guest in an open room. Changes of the disk's layout are noted, and made when the guest is carried."""
 
-    def __init__(self, run: Run, cell: Cell, agent: AgentFiles, layout: Layout, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        cell: Cell,
+        agent: AgentFiles,
+        layout: Layout,
+        layers: Sequence[Layer],
+        offers: Offers = NO_OFFERS,
+    ) -> None:
         self._run = run
         self._cell = cell
         self._agent = agent
@@ -97,7 +105,7 @@ class RoomGuest:
         self.layout_changes: list[LayoutChange] = []
         self._files = agent.at(MERGED)
         self._system = System(self, run)
-        self._packages = Packages(run, self, self._system)
+        self._packages = Packages(run, self, self._system, offers)
 
     @property
     def os(self) -> Os:
@@ -138,11 +146,11 @@ class RoomGuest:
         self._files.store(path, entry)
         self._system.changed(path)
 
-    def plan_packages(
     def remove(self, path: str) -> None:
         self._files.remove(path)
         self._system.changed(path)
 
+    def plan_packages(
         self,
         *,
         install: tuple[str, ...] = (),
@@ -268,7 +276,7 @@ class RoomGuest:
 
 
 @contextmanager
-def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
+def open_room(run: Run, uri: str, hint: Firmware | None, offers: Offers = NO_OFFERS) -> Iterator[RoomGuest]:
     """Open the guest on a disk that NBD serves. Leaving forgets all that was not carried. Raise Unsuitable, or GuestError where there is no guest."""
     with ExitStack() as stack:
         cell = stack.enter_context(open_cell(run))
@@ -293,7 +301,7 @@ def open_room(run: Run, uri: str, hint: Firmware | None) -> Iterator[RoomGuest]:
                 layers.append(_mount_layer(cell, fs, lowers[fs.device], len(layers)))
             elif fs.mountpoint.split("/")[1] in NEEDED:
                 raise Unsuitable(f"{fs.mountpoint} of the guest is on {fs.device}, which is {fs.type}")
-        yield RoomGuest(run, cell, agent, layout, layers)
+        yield RoomGuest(run, cell, agent, layout, layers, offers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from migrate.guests.appliance import Appliance, mount_guest
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.carry import carry
 from migrate.guests.cell import ROOM, Unsuitable, open_cell
+from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.room import RoomGuest, open_room
 from migrate.run import Note, Run
 from migrate.source import Firmware
@@ -45,10 +46,11 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """Opens guests. `kvm` says whether hardware virtualisation really works here; `choice` is what the user wants."""
+    """Opens guests. `kvm` says whether hardware virtualisation really works here; `choice` is what the user wants, `offers` what they bring."""
 
     kvm: bool
     choice: Choice = Choice.AUTO
+    offers: Offers = NO_OFFERS
 
     @contextmanager
     def look(self, run: Run, uri: str, firmware: Firmware | None) -> Iterator[Guest]:
@@ -58,7 +60,7 @@ class Rooms:
             if guest is None:
                 overlay = stack.enter_context(_scratch_overlay(run, uri))
                 appliance = stack.enter_context(_started(run, overlay, kvm=self.kvm))
-                guest = _launched(run, appliance, firmware)
+                guest = _launched(run, appliance, firmware, offers=self.offers)
             yield guest
 
     @contextmanager
@@ -72,7 +74,7 @@ class Rooms:
             appliance = stack.enter_context(_started(run, overlay, kvm=self.kvm))
             room = self._room(run, stack, uri, firmware)
             if room is None:
-                guest = _launched(run, appliance, firmware)
+                guest = _launched(run, appliance, firmware, offers=self.offers)
                 yield Repair(guest, lambda: _finish(guest, appliance))
             else:
                 yield Repair(room, lambda: _carried(run, room, appliance, firmware))
@@ -82,7 +84,7 @@ class Rooms:
         if self.choice is Choice.APPLIANCE or (self.choice is Choice.AUTO and self.kvm):
             return None
         try:
-            return stack.enter_context(open_room(run, uri, firmware))
+            return stack.enter_context(open_room(run, uri, firmware, self.offers))
         except Unsuitable as reason:
             if self.choice is Choice.OVERLAY:
                 raise GuestError(
@@ -102,9 +104,15 @@ def _started(run: Run, overlay: Path, *, kvm: bool) -> Iterator[Appliance]:
         appliance.end()
 
 
-def _launched(run: Run, appliance: Appliance, firmware: Firmware | None, known: Layout | None = None) -> ApplianceGuest:
+def _launched(
+    run: Run,
+    appliance: Appliance,
+    firmware: Firmware | None,
+    known: Layout | None = None,
+    offers: Offers = NO_OFFERS,
+) -> ApplianceGuest:
     appliance.wait()
-    return ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, firmware, known))
+    return ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, firmware, known), offers)
 
 
 def _finish(guest: ApplianceGuest, appliance: Appliance) -> None:
