@@ -16,10 +16,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from migrate.errors import MigrateError, UsageError
+
+Result = TypeVar("Result", bound=BaseModel)
 
 SCRATCH = Path("/var/tmp")  # noqa: S108  # mkdtemp makes a folder of our own in it
 """Where a run's sockets and scratch live: a socket's path has at most 107 bytes (unix(7)), which a home folder may well exceed."""
@@ -33,6 +36,7 @@ class JobFile(BaseModel):
     version: int = 1
     request: dict[str, JsonValue]
     image: str | None = None
+    bytes_read: int = 0
     stages: dict[str, dict[str, JsonValue]] = {}
 
 
@@ -97,28 +101,53 @@ class Job:
         return self.folder / "overlay.qcow2"
 
     @property
-    def image(self) -> Path:
-        return self.folder / "image.qcow2"
-
-    @property
     def request(self) -> dict[str, JsonValue]:
         return self._file().request
 
-    def result(self, stage: str) -> dict[str, JsonValue] | None:
-        """Return what a finished stage left; None where it has not finished."""
-        return self._file().stages.get(stage)
+    @property
+    def blocks(self) -> Path:
+        """The block map of the disk that was sent."""
+        return self.folder / "blocks"
+
+    def result(self, stage: str, kind: type[Result]) -> Result | None:
+        """Return what a finished stage left; None where it has not finished, or an older version of this program left it."""
+        left = self._file().stages.get(stage)
+        try:
+            return None if left is None else kind.model_validate(left)
+        except ValidationError:
+            return None
+
+    def needed(self, stage: str, kind: type[Result]) -> Result:
+        """Return what a finished stage left. Raise MigrateError where it is not there."""
+        left = self.result(stage, kind)
+        if left is None:
+            raise MigrateError(
+                f"{self.name} does not hold what its stage {stage!r} left",
+                hint=f"Remove it with: magalu-migrate clean {self.name}",
+            )
+        return left
+
+    @property
+    def bytes_read(self) -> int:
+        """How much was read of the source, in all runs."""
+        return self._file().bytes_read
+
+    def count_read(self, count: int) -> None:
+        file = self._file()
+        file.bytes_read += count
+        self._write(file)
 
     @property
     def is_done(self) -> bool:
         """Whether its image is active. A job that cannot be read is not known to be."""
         try:
-            return self.result("import") is not None
+            return "import" in self._file().stages
         except MigrateError:
             return False
 
-    def finish(self, stage: str, result: dict[str, JsonValue]) -> None:
+    def finish(self, stage: str, result: BaseModel) -> None:
         file = self._file()
-        file.stages[stage] = result
+        file.stages[stage] = result.model_dump(mode="json")
         self._write(file)
 
     def forget(self, *stages: str) -> None:
@@ -131,7 +160,7 @@ class Job:
     @property
     def is_blank(self) -> bool:
         """Whether nothing was made yet, here or remotely: such a job is worth no folder."""
-        return not self.image.exists() and not self.ledger.left() and self._file().stages.keys() <= {"freeze"}
+        return not self.overlay.exists() and not self.ledger.left() and self._file().stages.keys() <= {"freeze"}
 
     @property
     def image_name(self) -> str | None:

@@ -1,7 +1,8 @@
-"""NBD plumbing between a source and its reader: counting what is really read."""
+"""NBD plumbing between a source and its reader: serving an image of ours, and counting what is really read."""
 
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,16 @@ from migrate.run import Run
 
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 READ_LINE = re.compile(r"^read: \d+ ops, [\d.]+ s, ([\d.]+) (\w+),", re.MULTILINE)
+
+
+@contextmanager
+def served(run: Run, image: Path, form: str = "qcow2") -> Iterator[str]:
+    """Serve a disk image read-only, with its extents; yield the URI. The image must be ours, or looked at before: it may name other files."""
+    with tempfile.TemporaryDirectory(prefix="nbd-", dir=run.work) as folder:
+        path = Path(folder) / "disk.sock"
+        argv = ["qemu-nbd", "--read-only", "--persistent", "--shared=0", f"--format={form}", f"--socket={path}"]
+        with run.daemon([*argv, image], ready=lambda: answers(path), log=Path(folder) / "qemu-nbd.log"):
+            yield socket_uri(path)
 
 
 class Counted:
@@ -35,11 +46,13 @@ def counted(run: Run, uri: str) -> Iterator[Counted]:
     served = Counted(socket_uri(path))
     argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
     argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
-    with run.daemon(argv, ready=lambda: answers(path), log=run.work / "counted.log"):
-        yield served
-    found = READ_LINE.search(stats.read_text()) if stats.exists() else None
-    if found:
-        served.bytes_read = round(float(found[1]) * UNITS[found[2]])
+    try:
+        with run.daemon(argv, ready=lambda: answers(path), log=run.work / "counted.log"):
+            yield served
+    finally:
+        found = READ_LINE.search(stats.read_text()) if stats.exists() else None
+        if found:
+            served.bytes_read = round(float(found[1]) * UNITS[found[2]])
 
 
 def answers(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The way of one VM: describe, look, repair, convert, prove, upload, import. Each stage's second call is cheap.
+"""The way of one VM: describe, freeze, repair, prove, transfer, import. Each stage's second call is cheap.
 
 A stage's result is written down before the next starts, so that a second run of the same request goes on where the first one
 ended: whatever is finished and still true is not done again. Every refusal comes before anything is copied.
@@ -6,32 +6,35 @@ ended: whatever is finished and still true is not done again. Every refusal come
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
 from pydantic import JsonValue
 
-from migrate.convert import Engine, ImageFile, convert, make_overlay, served
+from migrate.blocks import Disk
+from migrate.convert import make_overlay, move_overlay
 from migrate.draft import Draft
-from migrate.effects import Changes, Finding, Severity
+from migrate.effects import Finding, Severity
 from migrate.errors import GuestError, MigrateError, NotMigratable, ProofFailed, Reason, TargetError, UsageError
+from migrate.estimate import estimate
 from migrate.guest import Guest
 from migrate.job import Job
 from migrate.login import login_user
-from migrate.nbd import counted
+from migrate.nbd import counted, served
+from migrate.outcome import Frozen, Imported, JsonObject, Outcome, Proven, Repaired, Sent
 from migrate.preview import Preview, changes_json
+from migrate.qcow2 import Compression, packer
 from migrate.remediate import preview as previewed
 from migrate.remediate import remediate
 from migrate.remediation import Remediation, Settings
 from migrate.run import Note, Run
 from migrate.source import BlockSource, Firmware, Source, Vm, VmRef
-from migrate.target import Image, ObjectRef, Requirements, Target
+from migrate.target import Requirements, Target
 from migrate.text import counted as counted_noun
 from migrate.text import shown, size
-
-JsonObject = dict[str, JsonValue]
+from migrate.transfer import Place, transfer
 
 _FROZEN = "every checksum and table that the files have is sound"
 
@@ -58,9 +61,9 @@ class Rooms(Protocol):
 
 class Prover(Protocol):
     def __call__(
-        self, run: Run, image: Path, *, firmware: Firmware, user: str | None, root_grows: bool = True
+        self, run: Run, uri: str, *, firmware: Firmware, user: str | None, root_grows: bool = True
     ) -> JsonObject:
-        """Boot the image and return the proof; `held` in it says whether every claim that decides holds, `reasons` why not."""
+        """Boot the disk behind an NBD endpoint and return the proof; `held` in it says whether every claim that decides holds, `reasons` why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,41 +83,10 @@ class Order:
     no_growth: frozenset[str] = frozenset()
     keep_object: bool = False
     skip_data_disks: bool = False
-    engine: Engine = Engine.STREAM
+    compression: Compression = Compression.ZLIB
+    keep_image: Path | None = None
     approved: str | None = None
     strict: bool = False
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of it, stage by stage, as the final JSON object holds it."""
-
-    status: str = "failed"
-    vm: Vm | None = None
-    changes: JsonObject | None = None
-    qcow2: JsonObject | None = None
-    proof: JsonObject | None = None
-    stored: JsonObject | None = None
-    image: JsonObject | None = None
-    login: str | None = None
-    bytes_read: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the final JSON object. A stage that was not reached, or not wanted, is null."""
-        return {
-            "status": self.status,
-            "name": self.vm.name if self.vm else None,
-            "origin": self.vm.origin if self.vm else None,
-            "image": self.image,
-            "object": self.stored,
-            "qcow2": self.qcow2,
-            "changes": self.changes,
-            "proof": self.proof,
-            "login": self.login,
-            "seconds": self.seconds,
-            "bytes_read": self.bytes_read,
-        }
 
 
 def look(
@@ -148,94 +120,102 @@ def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation]
 def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> Outcome:
     """The VM's boot disk is an active image of the target, repaired and, where wanted, proven.
 
-    Raise NotMigratable before anything is copied; ProofFailed where the image does not come up (nothing is uploaded then).
+    Raise NotMigratable before anything is copied; ProofFailed where the disk does not come up (nothing is uploaded then).
     """
     outcome = Outcome()
     with _timed(run, outcome, "describe") as stage:
         vm = outcome.vm = source.describe(order.ref)
         stage.summary = _described(vm)
+    sent = job.result("transfer", Sent)
     reasons = [] if order.skip_data_disks else _data_disk_reasons(vm)
-    if job.result("convert") is None:
-        reasons += _target_reasons(order, vm, None)
-    _refuse(vm.name, reasons)
+    _refuse(vm.name, reasons + _target_reasons(order, vm.firmware, sent.bytes if sent else None))
     with _timed(run, outcome, "freeze") as stage:
         token = source.freeze(vm, order.name)
         stage.summary = _FROZEN
-    if job.result("freeze") != {"token": token}:
-        job.forget("convert", "prove", "upload", "import")  # another disk than last time
-        job.finish("freeze", {"token": token})
-
-    made = job.result("convert")
-    if made is None or not job.image.exists() or job.image.stat().st_size != cast(JsonObject, made["qcow2"])["bytes"]:
-        if made is not None:  # else this was asked above, before the source was read
-            job.forget("convert", "prove", "upload", "import")
-            _refuse(vm.name, _target_reasons(order, vm, None))
-        made = _repaired_image(run, job, source, token, rooms, order, vm, outcome)
-        job.finish("convert", made)
-    else:
-        _check_plan(order, vm, str(cast(JsonObject, made["changes"])["plan"]))
-        _refuse(vm.name, _finding_reasons(_kept_findings(job, made, order.settings), order))
-        run.tell(Note("the image of an earlier run is used: repaired and converted already"))
-    outcome.changes = cast(JsonObject, made["changes"])
-    outcome.qcow2 = cast(JsonObject, made["qcow2"])
-    outcome.login = cast("str | None", made["login"])
-    outcome.bytes_read = int(cast(int, made["bytes_read"]))
-    firmware = Firmware(made["firmware"])
-    file = ImageFile(job.image, int(cast(int, outcome.qcow2["bytes"])), int(cast(int, outcome.qcow2["virtual_bytes"])))
-    if job.result("import") is None:
-        _refuse(vm.name, _target_reasons(order, vm, file.bytes, firmware))
-
-    _prove(run, job, order, outcome, file, firmware, root_grows=bool(made["root_grows"]))
-    _deliver(run, job, order, outcome, vm, file, firmware)
+    if job.result("freeze", Frozen) != Frozen(token=token):
+        _begin_again(job)  # another disk than last time
+        job.finish("freeze", Frozen(token=token))
+    imported = _imported_before(run, job, order)
+    if imported is None:
+        _prepare(run, job, source, token, rooms, order, outcome, vm)
+    outcome.repaired = job.needed("remediate", Repaired)
+    outcome.proven = job.result("prove", Proven)
+    outcome.sent = job.needed("transfer", Sent)
+    outcome.bytes_read = job.bytes_read
+    outcome.imported = imported or _import(run, job, order, outcome, vm)
+    job.overlay.unlink(missing_ok=True)
     source.release(token)
     outcome.status = "active"
     return outcome
 
 
-def _repaired_image(
-    run: Run, job: Job, source: Source, token: str, rooms: Rooms, order: Order, vm: Vm, outcome: Outcome
-) -> JsonObject:
-    """Repair on an overlay, then convert; the source is read through a counter. Return what `convert` leaves."""
-    with source.frozen(token) as disks, _boot_disk(vm, disks).nbd() as uri:
-        with counted(run, uri) as disk:
-            make_overlay(run, job.overlay, disk.uri)
-            try:
-                with _timed(run, outcome, "remediate") as stage:
-                    preview, changes = _repair(run, rooms, disk.uri, job.overlay, vm, order, stage.name)
-                    stage.summary = (
-                        f"{counted_noun(len(changes.effects), 'change')}; a second look finds nothing left to change"
-                    )
-                with _timed(run, outcome, "convert") as stage:
-                    with served(run, job.overlay) as merged:
-                        image = convert(run, merged, job.image, stage.name, engine=order.engine)
-                    stage.summary = f"{size(image.bytes)} for a disk of {size(image.virtual_bytes)}"
-            finally:
-                job.overlay.unlink(missing_ok=True)
-        read = disk.bytes_read
-    return {
-        "changes": cast(JsonObject, changes_json(changes)),
-        "qcow2": {
-            "path": str(image.path),
-            "bytes": image.bytes,
-            "virtual_bytes": image.virtual_bytes,
-            "disk_sha256": image.blocks.digest if image.blocks else None,
-        },
-        "firmware": preview.layout.firmware.value,
-        "login": preview.login,
-        "root_grows": not any(finding.code in order.no_growth for finding in changes.findings),
-        "bytes_read": read,
-    }
+def _begin_again(job: Job) -> None:
+    """Nothing of an earlier run counts."""
+    job.forget("remediate", "prove", "transfer", "import")
+    job.overlay.unlink(missing_ok=True)
 
 
-def _repair(
-    run: Run, rooms: Rooms, uri: str, overlay: Path, vm: Vm, order: Order, stage: str
-) -> tuple[Preview, Changes]:
+def _imported_before(run: Run, job: Job, order: Order) -> Imported | None:
+    imported = job.result("import", Imported)
+    if imported is None:
+        return None
+    if order.target.status(imported.id) == "active":
+        run.tell(Note(f"image {imported.name} was imported by an earlier run"))
+        return imported
+    run.tell(Note(f"image {imported.name} ({imported.id}) of an earlier run is gone; it is made anew", "warning"))
+    _begin_again(job)
+    return None
+
+
+def _prepare(
+    run: Run, job: Job, source: Source, token: str, rooms: Rooms, order: Order, outcome: Outcome, vm: Vm
+) -> None:
+    """The overlay is repaired, proven where that is wanted, and sent: whatever of it is not done."""
+    repaired = job.result("remediate", Repaired) if job.overlay.exists() else None
+    if repaired is None:
+        _begin_again(job)
+    else:
+        _check_plan(order, vm, str(repaired.changes["plan"]))
+        _refuse(vm.name, _finding_reasons(_kept_findings(job, repaired, order.settings), order))
+        run.tell(Note("the repairs of an earlier run are used"))
+    sent = job.result("transfer", Sent)
+    if sent is not None and order.target.stored(sent.key, sent.mark) is None:
+        job.forget("transfer")
+        sent = None
+    if sent is not None and (order.prover is None or job.result("prove", Proven) is not None):
+        return
+    with source.frozen(token) as disks, _boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as counted_uri:
+        if repaired is None:
+            make_overlay(run, job.overlay, counted_uri)
+            repaired = _repaired(run, job, rooms, order, outcome, vm, counted_uri)
+        else:
+            move_overlay(run, job.overlay, counted_uri)
+        with served(run, job.overlay) as merged:
+            _prove(run, job, order, outcome, merged, repaired)
+            if sent is None:
+                _send(run, job, order, outcome, vm, merged, repaired)
+
+
+@contextmanager
+def _counted(run: Run, job: Job, uri: str) -> Iterator[str]:
+    """What is read through the URI that the block sees is added to the job's count."""
+    with ExitStack() as stack:
+        stack.callback(lambda: job.count_read(disk.bytes_read))
+        disk = stack.enter_context(counted(run, uri))
+        yield disk.uri
+
+
+def _repaired(run: Run, job: Job, rooms: Rooms, order: Order, outcome: Outcome, vm: Vm, uri: str) -> Repaired:
     """Look, refuse or repair, and look again: a repaired guest that still wants a change is not what was promised."""
-    with rooms.repair(run, uri, overlay, vm.firmware) as repair:
+    with (
+        _timed(run, outcome, "remediate") as stage,
+        rooms.repair(run, uri, job.overlay, vm.firmware) as repair,
+    ):
         before = examined(run, vm, repair.guest, order.remediations, order.settings)
+        firmware = before.layout.firmware
         _refuse(vm.name, _finding_reasons(before.changes.findings, order))
         _check_plan(order, vm, before.changes.plan)
-        changes = remediate(run, repair.guest, order.remediations, order.settings, stage)
+        changes = remediate(run, repair.guest, order.remediations, order.settings, stage.name)
         after = previewed(run, repair.guest, order.remediations, order.settings)
         if after.effects:
             unmet = ", ".join(sorted({effect.by for effect in after.effects}))
@@ -244,86 +224,107 @@ def _repair(
                 hint="Nothing was uploaded. See them with `magalu-migrate preview`; leave one out with --skip NAME.",
             )
         repair.finish()
-    return before, changes
+        stage.summary = f"{counted_noun(len(changes.effects), 'change')}; a second look finds nothing left to change"
+    repaired = Repaired(
+        changes=cast(JsonObject, changes_json(changes)),
+        firmware=firmware,
+        login=before.login,
+        root_grows=not any(finding.code in order.no_growth for finding in changes.findings),
+    )
+    job.finish("remediate", repaired)
+    return repaired
 
 
-def _prove(
-    run: Run, job: Job, order: Order, outcome: Outcome, file: ImageFile, firmware: Firmware, *, root_grows: bool
-) -> None:
-    outcome.proof = job.result("prove")
-    if outcome.proof is not None or order.prover is None:
+def _prove(run: Run, job: Job, order: Order, outcome: Outcome, uri: str, repaired: Repaired) -> None:
+    """Boot the repaired disk itself, before anything of it is sent."""
+    if order.prover is None or job.result("prove", Proven) is not None:
         return
     with _timed(run, outcome, "prove") as stage:
-        proof = order.prover(run, file.path, firmware=firmware, user=outcome.login, root_grows=root_grows)
-        outcome.proof = proof
+        proof = order.prover(run, uri, firmware=repaired.firmware, user=repaired.login, root_grows=repaired.root_grows)
         if not proof["held"]:
+            outcome.proven = Proven(proof=proof)
             reasons = (
                 "; ".join(str(reason) for reason in cast(list[JsonValue], proof["reasons"])) or "no reason was found"
             )
+            console = job.folder / "console.txt"
+            console.write_text("\n".join(str(line) for line in cast(list[JsonValue], proof["console"])) + "\n")
             raise ProofFailed(
-                f"{order.name}: the image was booted and does not come up as it must: {reasons}",
-                hint=f"Nothing was uploaded. The image is kept: {file.path}. Look at the console: magalu-migrate prove {file.path}",
+                f"{order.name}: the repaired disk was booted and does not come up as it must: {reasons}",
+                hint=f"Nothing was uploaded. What it wrote to its console: {console}",
             )
         stage.summary = f"{proof['summary']}"
-    job.finish("prove", proof)
+    job.finish("prove", Proven(proof=proof))
 
 
-def _deliver(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, file: ImageFile, firmware: Firmware) -> None:
-    """Upload and import, unless an earlier run did; then the object goes, because an active image needs it no more."""
-    done = job.result("import")
-    if done is not None:
-        image = cast(JsonObject, done["image"])
-        if order.target.status(str(image["id"])) == "active":
-            outcome.stored, outcome.image = cast(JsonObject, done["object"]), image
-            run.tell(Note(f"image {image['name']} was imported by an earlier run"))
-            return
-        run.tell(
-            Note(f"image {image['name']} ({image['id']}) of an earlier run is gone; it is imported anew", "warning")
+def _send(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, uri: str, repaired: Repaired) -> None:
+    """Read the repaired disk once, pack it, and send it while it is read."""
+    place = Place(f"{order.name}.qcow2", job.folder, order.keep_image)
+    with _timed(run, outcome, "transfer") as stage:
+        if not place.journal.exists():
+            _foretell(run, order, vm, uri, repaired.firmware)
+        made = transfer(run, uri, order.target, place, stage.name, order.compression)
+        virtual_bytes = made.blocks.disk_bytes
+        stage.summary = f"{size(made.stored.bytes)} for a disk of {size(virtual_bytes)}, as {made.stored.key} in bucket {made.stored.bucket}"
+    made.blocks.write(job.blocks)
+    job.finish(
+        "transfer",
+        Sent(
+            bucket=made.stored.bucket,
+            key=made.stored.key,
+            bytes=made.stored.bytes,
+            mark=made.stored.mark,
+            virtual_bytes=virtual_bytes,
+            disk_sha256=made.blocks.digest,
+            kept=order.keep_image,
+        ),
+    )
+    place.forget()
+
+
+def _foretell(run: Run, order: Order, vm: Vm, uri: str, firmware: Firmware) -> None:
+    """Say how large the image will be. Raise NotMigratable where it cannot fit."""
+    with Disk(uri) as disk:
+        expected = estimate(run, disk, packer(order.compression))
+    run.tell(
+        Note(
+            f"{size(expected.read)} are to be read; the image will have about {size(expected.expected)} "
+            f"({size(expected.low)} to {size(expected.high)})"
         )
-        job.forget("upload", "import")
-    key = f"{order.name}.qcow2"
-    with _timed(run, outcome, "upload") as stage:
-        stored = order.target.upload(file.path, key=key)
-        outcome.stored = {"bucket": stored.bucket, "key": stored.key, "bytes": stored.bytes}
-        stage.summary = f"{size(stored.bytes)} as {stored.key} in bucket {stored.bucket}"
+    )
+    _refuse(vm.name, _target_reasons(order, firmware, expected.low))
+
+
+def _import(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm) -> Imported:
+    """Import the object; then it goes, because an active image needs it no more."""
+    repaired, sent = job.needed("remediate", Repaired), job.needed("transfer", Sent)
     with _timed(run, outcome, "import") as stage:
-        made = _imported(order, stored, vm, file, firmware)
-        outcome.image = {"id": made.id, "name": made.name, "status": made.status}
-        stage.summary = f"{made.name} is {made.status} ({made.id})"
-    job.ledger.gone("image", name=made.name)  # it is the user's now: `clean` must never take it back
+        try:
+            image = order.target.import_image(
+                sent.ref,
+                name=order.name,
+                disk_sha256=sent.disk_sha256,
+                firmware=repaired.firmware,
+                requirements=Requirements(
+                    vcpu=vm.vcpus or 1,
+                    ram_gb=math.ceil((vm.memory_bytes or 1 << 30) / (1 << 30)),
+                    disk_gb=math.ceil(sent.virtual_bytes / 10**9),
+                ),
+                description=f"{vm.name} from {vm.origin}",
+            )
+        except TargetError as error:
+            kept = "Everything else is done and kept: run the same command again and only the import is tried."
+            error.hint = f"{error.hint} {kept}" if error.hint else kept
+            raise
+        stage.summary = f"{image.name} is {image.status} ({image.id})"
+    job.ledger.gone("image", name=image.name)  # it is the user's now: `clean` must never take it back
     if order.keep_object:
         for kind in ("upload", "object"):
-            job.ledger.gone(kind, bucket=stored.bucket, key=stored.key)  # it is the user's, too
+            job.ledger.gone(kind, bucket=sent.bucket, key=sent.key)  # it is the user's, too
     else:
-        order.target.discard(stored)
-    outcome.stored["kept"] = order.keep_object
-    job.finish("import", {"object": outcome.stored, "image": outcome.image})
-
-
-def _imported(order: Order, stored: ObjectRef, vm: Vm, file: ImageFile, firmware: Firmware) -> Image:
-    try:
-        return order.target.import_image(
-            stored,
-            name=order.name,
-            firmware=firmware,
-            requirements=Requirements(
-                vcpu=vm.vcpus or 1,
-                ram_gb=math.ceil((vm.memory_bytes or 1 << 30) / (1 << 30)),
-                disk_gb=math.ceil(file.virtual_bytes / 10**9),
-            ),
-            description=f"{vm.name} from {vm.origin}",
-        )
-    except TargetError as error:
-        error.hint = " ".join(
-            filter(
-                None,
-                [
-                    error.hint,
-                    "Everything else is done and kept: run the same command again and only the import is tried.",
-                ],
-            )
-        )
-        raise
+        order.target.discard(sent.ref)
+    imported = Imported.of(image, object_kept=order.keep_object)
+    job.finish("import", imported)
+    return imported
 
 
 def _finding_reasons(findings: Iterable[Finding], order: Order) -> list[Reason]:
@@ -340,12 +341,12 @@ def _finding_reasons(findings: Iterable[Finding], order: Order) -> list[Reason]:
     return reasons
 
 
-def _kept_findings(job: Job, made: JsonObject, settings: Settings) -> list[Finding]:
+def _kept_findings(job: Job, repaired: Repaired, settings: Settings) -> list[Finding]:
     """Return what an earlier run found; what is waived now is written down anew."""
-    kept = cast(list[JsonObject], cast(JsonObject, made["changes"])["findings"])
+    kept = cast(list[JsonObject], repaired.changes["findings"])
     for one in kept:
         one["waived"] = one["code"] in settings.waive
-    job.finish("convert", made)
+    job.finish("remediate", repaired)
     return [
         Finding(
             str(one["by"]),
@@ -359,9 +360,8 @@ def _kept_findings(job: Job, made: JsonObject, settings: Settings) -> list[Findi
     ]
 
 
-def _target_reasons(order: Order, vm: Vm, bytes_: int | None, firmware: Firmware | None = None) -> list[Reason]:
-    firmware = firmware or vm.firmware or Firmware.BIOS
-    return list(order.target.refuses(name=order.name, size_bytes=bytes_, firmware=firmware))
+def _target_reasons(order: Order, firmware: Firmware | None, bytes_: int | None) -> list[Reason]:
+    return list(order.target.refuses(name=order.name, size_bytes=bytes_, firmware=firmware or Firmware.BIOS))
 
 
 def _data_disk_reasons(vm: Vm) -> list[Reason]:

@@ -43,6 +43,8 @@ WINDOW_BITS = 12
 
 HELD_LIMIT = 8 << 20
 """How much may wait for a place: more costs memory, less costs space."""
+SETTLED_CLUSTERS = 512
+"""After each 32 MiB of disk nothing waits: whoever knows the lengths of what was added so far can go on from there."""
 PADDING = 4 << 10
 """How much may be left empty before a plain cluster, which begins at a border: packed ones go on until the next border is so near."""
 
@@ -134,6 +136,8 @@ class Qcow2Writer:
         """The disk's cluster `number` is in the file. Numbers must rise."""
         if not self._last < number < -(-self._disk_bytes // CLUSTER):
             raise ValueError(f"cluster {number} after {self._last} of a disk of {self._disk_bytes} bytes")
+        if number // SETTLED_CLUSTERS != self._last // SETTLED_CLUSTERS:
+            self.settle()
         self._last = number
         if cluster.compressed:
             self._append_compressed(number, cluster.content)
@@ -225,9 +229,7 @@ class Qcow2Writer:
         missing = host + 1 - len(self._refcounts)
         if missing > 0:
             self._refcounts.extend([0] * missing)
-        self._refcounts[host] += (
-            1  # at most 64 KiB / 1 byte, and a packed cluster of anything takes 70: array checks the 16 bits
-        )
+        self._refcounts[host] += 1  # 16 bits are enough: no packed cluster is shorter than 70 bytes
 
 
 def _clusters(length: int) -> int:

@@ -29,13 +29,16 @@ from adapters.sandbox import sandbox as open_sandbox
 from migrate.doctor import Check, Checked
 from migrate.errors import MigrateError, UsageError
 from migrate.guest import Guest
+from migrate.guests import bundle, bundling, ladder
 from migrate.guests.rooms import Choice
 from migrate.guests.rooms import Rooms as GuestRooms
 from migrate.guests.rooms import trouble as room_trouble
 from migrate.job import Ledger, Made
-from migrate.pipeline import JsonObject, Prover, Repair, Rooms
+from migrate.nbd import served
+from migrate.outcome import JsonObject
+from migrate.pipeline import Prover, Repair, Rooms
 from migrate.proof import kvm
-from migrate.proof.machine import virtual_size
+from migrate.proof.image import check_image
 from migrate.proof.proof import to_json as proof_json
 from migrate.proof.prove import prove
 from migrate.remediation import Remediation
@@ -44,8 +47,11 @@ from migrate.source import Firmware, Source, VmRef
 from migrate.target import ObjectRef
 from migrate.text import shown
 from remediations import BUILTIN
+from remediations.cloud_init import packages_for
 
 REMEDIATIONS: Sequence[Remediation] = BUILTIN
+
+Offers = ladder.Offers
 
 NO_GROWTH = frozenset({"DISK-005", "DISK-006"})
 
@@ -104,17 +110,35 @@ class _Rooms:
 
     host: Host
     choice: Choice
+    offers: Offers
 
     def look(self, run: Run, uri: str, firmware: Firmware | None) -> AbstractContextManager[Guest]:
-        return GuestRooms(self.host.has_kvm(run), self.choice).look(run, uri, firmware)
+        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers).look(run, uri, firmware)
 
     def repair(self, run: Run, uri: str, overlay: Path, firmware: Firmware | None) -> AbstractContextManager[Repair]:
-        return GuestRooms(self.host.has_kvm(run), self.choice).repair(run, uri, overlay, firmware)
+        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers).repair(run, uri, overlay, firmware)
 
 
-def rooms(host: Host, choice: str) -> Rooms:
-    """Return the rooms of this machine."""
-    return _Rooms(host, Choice(choice))
+def rooms(host: Host, choice: str, offered: Offers = ladder.NO_OFFERS) -> Rooms:
+    """Return the rooms of this machine; `offered` is what the user brings for guests that lack packages."""
+    return _Rooms(host, Choice(choice), offered)
+
+
+def offers(repos: Sequence[str], bundles: Sequence[Path], *, offline: bool) -> Offers:
+    """Return what the user brings for guests that lack packages. Raise UsageError, or BundleBroken for a folder that is no bundle."""
+    return ladder.offers(repos, bundles, offline=offline)
+
+
+def make_bundle(run: Run, folder: Path, release: str, repos: Sequence[str]) -> bundle.Bundle:
+    """Make a bundle for a release ("debian:12") of all that our remediations install. Raise UsageError, PackagesUnavailable."""
+    wanted = bundling.release(release)
+    asked, if_there = packages_for(wanted.id)
+    return bundling.make_bundle(run, folder, wanted, asked, if_there, bundling.repositories(wanted, repos))
+
+
+def read_bundle(folder: Path) -> bundle.Bundle:
+    """Return the bundle in a folder. Raise BundleBroken where it is none."""
+    return bundle.read_bundle(folder)
 
 
 def image_name(vm: str) -> str:
@@ -186,7 +210,7 @@ def take_back(target: MagaluTarget, made: Sequence[Made]) -> Iterator[str]:
                 # Nobody heard the order's answer, so nobody knows whether there is an image: deleting by name might hit another's.
                 yield f"an image {name} may have been ordered; look for it: mgc vm images custom list"
             case (("object" | "upload"), {"bucket": bucket, "key": key}):
-                target.discard(ObjectRef(bucket, key, 0))
+                target.discard(ObjectRef(bucket, key, 0, ""))
     for one in made:
         if one.kind == "bucket":
             target.delete_bucket(one.names["bucket"])
@@ -209,15 +233,14 @@ def serve_sandbox(run: Run, folder: Path, say: Callable[[str], None]) -> None:
 def prover(host: Host) -> Prover:
     """Return the boot proof for this machine."""
 
-    def boot(run: Run, image: Path, *, firmware: Firmware, user: str | None, root_grows: bool = True) -> JsonObject:
-        virtual_size(image, "qcow2")  # what is no image is refused before KVM is tried
+    def boot(run: Run, uri: str, *, firmware: Firmware, user: str | None, root_grows: bool = True) -> JsonObject:
         usable = host.has_kvm(run)
         return cast(
             JsonObject,
             proof_json(
                 prove(
                     run,
-                    image,
+                    uri,
                     firmware=firmware,
                     expected_user=user,
                     root_grows=root_grows,
@@ -228,6 +251,13 @@ def prover(host: Host) -> Prover:
         )
 
     return boot
+
+
+def prove_image(run: Run, image: Path, firmware: Firmware, user: str | None) -> JsonObject:
+    """Boot a qcow2 file. Raise UsageError where it is none, or names another file."""
+    check_image(image, "qcow2")
+    with served(run, image) as uri:
+        return prover(Host())(run, uri, firmware=firmware, user=user)
 
 
 def checks(run: Run) -> tuple[Checked, ...]:

@@ -21,7 +21,9 @@ from migrate import wiring
 from migrate.cli import main
 from migrate.cli.options import GuestOptions
 from migrate.job import Job, Jobs
+from migrate.outcome import Frozen, JsonObject, Repaired
 from migrate.run import Run
+from migrate.source import Firmware
 from tests.cloud import s3
 
 PROGRAM = Path(sys.executable).parent / "magalu-migrate"
@@ -183,26 +185,16 @@ def keys_in(box: Sandbox, bucket: str, prefix: str) -> list[str]:
     return [one["Key"] for one in stored] + [one["Key"] for one in begun]
 
 
-def converted_job(run: Run, work: Path, disk: Path, image: Path, name: str, cloud: Mapping[str, Any]) -> Job:
-    """The job that `vm DISK --name NAME` left which ended between conversion and proof; `image` becomes its qcow2."""
+def repaired_job(run: Run, work: Path, disk: Path, overlay: Path, name: str, cloud: Mapping[str, Any]) -> Job:
+    """The job that `vm DISK --name NAME` left which ended between repair and proof; `overlay` is its qcow2."""
     source, ref = wiring.source(run, str(disk), None)
     options = GuestOptions(None, "auto", (), False, None, work, "json")
     job = Jobs(work).find(ref.name, options.request(ref, name, cloud))
     job.named(name)
-    job.finish("freeze", {"token": source.freeze(source.describe(ref), name)})
-    image.rename(job.image)
-    size = job.image.stat().st_size
-    job.finish(
-        "convert",
-        {
-            "changes": {"plan": "0", "effects": [], "findings": [], "facts": []},
-            "qcow2": {"path": str(job.image), "bytes": size, "virtual_bytes": size},
-            "firmware": "bios",
-            "login": None,
-            "root_grows": True,
-            "bytes_read": 0,
-        },
-    )
+    job.finish("freeze", Frozen(token=source.freeze(source.describe(ref), name)))
+    overlay.rename(job.overlay)
+    changes: JsonObject = {"plan": "0", "effects": [], "findings": [], "facts": []}
+    job.finish("remediate", Repaired(changes=changes, firmware=Firmware.BIOS, login=None, root_grows=True))
     return job
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from migrate.convert import convert, make_overlay
-from migrate.convert import served as served_overlay
 from migrate.errors import MigrateError, Stopped
 from migrate.nbd import counted, socket_path, socket_uri
+from migrate.nbd import served as served_overlay
 from migrate.run import Progress, Run
 
 MIB = 1 << 20

@@ -11,6 +11,8 @@ import pytest
 
 from fixtures.machines import built
 from migrate.errors import Stopped, UsageError
+from migrate.nbd import served
+from migrate.proof.image import check_image
 from migrate.proof.proof import Proof
 from migrate.proof.prove import prove
 from migrate.run import Event, Progress, Run
@@ -32,13 +34,14 @@ def digest(file: Path) -> str:
 
 
 def boot(run: Run, file: Path, **options: object) -> Proof:
-    return prove(run, file, firmware=Firmware.BIOS, timeout=900, use_kvm=False, **options)  # type: ignore[arg-type]
+    with served(run, file) as uri:
+        return prove(run, uri, firmware=Firmware.BIOS, timeout=900, use_kvm=False, **options)  # type: ignore[arg-type]
 
 
 def test_an_image_that_names_a_file_of_the_host_is_not_opened(run: Run) -> None:
     file = image(run, "-b", "/etc/passwd", "-F", "raw", "-u")
     with pytest.raises(UsageError, match="backing_file"):
-        boot(run, file)
+        check_image(file, "qcow2")
     file.unlink()
 
 
@@ -46,7 +49,7 @@ def test_an_image_with_an_external_data_file_is_not_opened(run: Run) -> None:
     data = run.work.parent / f"{run.work.name}.data"
     file = image(run, "-o", f"data_file={data}")
     with pytest.raises(UsageError, match="data_file"):
-        boot(run, file)
+        check_image(file, "qcow2")
     file.unlink()
     data.unlink()
 
@@ -54,17 +57,17 @@ def test_an_image_with_an_external_data_file_is_not_opened(run: Run) -> None:
 def test_an_image_that_is_not_what_it_is_said_to_be_is_not_opened(run: Run) -> None:
     vmdk = image(run, format="vmdk")
     with pytest.raises(UsageError, match="said to be qcow2, and is vmdk"):
-        boot(run, vmdk)
+        check_image(vmdk, "qcow2")
     with pytest.raises(UsageError, match="said to be raw, and is vmdk"):
-        boot(run, vmdk, image_format="raw")
+        check_image(vmdk, "raw")
     with pytest.raises(UsageError, match="cannot be read"):
-        boot(run, Path("/nowhere.qcow2"))
+        check_image(Path("/nowhere.qcow2"), "qcow2")
     vmdk.unlink()
 
 
 def test_a_user_whose_name_is_an_option_of_ssh_is_refused(run: Run) -> None:
     with pytest.raises(UsageError, match="not the name of a user"):
-        boot(run, Path("/nowhere.qcow2"), expected_user="-oProxyCommand=id")
+        prove(run, "nbd+unix:///?socket=/nowhere", firmware=Firmware.BIOS, timeout=1, expected_user="-oProxyCommand=id")
 
 
 @pytest.mark.slow
@@ -109,8 +112,10 @@ def test_an_ordinary_user_can_prove_an_image(run: Run) -> None:
     os.chown(run.work, 65534, 65534)
     program = (
         "import sys; from pathlib import Path; from migrate.run import Run; from migrate.source import Firmware; "
-        "from migrate.proof.prove import prove; "
-        f"print(prove(Run(Path({str(run.work)!r})), Path({str(file)!r}), firmware=Firmware.BIOS, timeout=60, use_kvm=False).reasons)"
+        "from migrate.nbd import served; from migrate.proof.prove import prove\n"
+        f"run = Run(Path({str(run.work)!r}))\n"
+        f"with served(run, Path({str(file)!r})) as uri:\n"
+        " print(prove(run, uri, firmware=Firmware.BIOS, timeout=60, use_kvm=False).reasons)"
     )
     # The checkout may lie where only root looks: it is shown to that user at another place, in a mount namespace of the test's own.
     shown = run.work / "checkout"

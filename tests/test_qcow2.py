@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from migrate.blocks import Disk
-from migrate.convert import Engine, convert, served
+from migrate.convert import Engine, convert
 from migrate.errors import MigrateError
+from migrate.nbd import served
 from migrate.qcow2 import CLUSTER, Compression, Packed, Qcow2Writer, packer
 from migrate.run import Run
 from migrate.stream import chunks

@@ -29,8 +29,8 @@ from migrate.text import shown
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-SHA256_KEY = "magalu-migrate-sha256"
-"""Metadata of an object: the checksum of the whole file, because a multipart ETag is none."""
+MARK_KEY = "magalu-migrate-mark"
+"""Metadata of an object: what its upload was begun with. A multipart ETag is no checksum, and whose it is cannot be seen from it."""
 
 QCOW2_MAGIC = b"QFI\xfb"
 ATTEMPTS = 5
@@ -44,10 +44,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object that is there. `sha256` where we wrote it down with the object."""
+    """An object that is there. `mark` where its upload was ours."""
 
     bytes: int
-    sha256: str | None
+    mark: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Storage:
             if error.status == 404:
                 return None
             raise
-        return Stored(head["ContentLength"], head["Metadata"].get(SHA256_KEY))
+        return Stored(head["ContentLength"], head["Metadata"].get(MARK_KEY))
 
     def delete(self, bucket: str, key: str) -> None:
         """The object is gone. A second call finds nothing and succeeds."""
@@ -145,13 +145,13 @@ class Storage:
         self._ledger.will_make("upload", bucket=bucket, key=key)
         self._ledger.will_make("object", bucket=bucket, key=key)
 
-    def begin_upload(self, bucket: str, key: str, sha256: str) -> str:
+    def begin_upload(self, bucket: str, key: str, mark: str) -> str:
         """Return the id of a new upload in parts."""
         self.claim(bucket, key)
         made = self._asked(
             f"begin to upload {bucket}/{key}",
             lambda: self._s3.create_multipart_upload(
-                Bucket=bucket, Key=key, Metadata={SHA256_KEY: sha256}, ContentType="application/octet-stream"
+                Bucket=bucket, Key=key, Metadata={MARK_KEY: mark}, ContentType="application/octet-stream"
             ),
         )
         return made["UploadId"]

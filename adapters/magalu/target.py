@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
 from adapters.magalu import loggers
 from adapters.magalu.api import Api, Pace
@@ -15,11 +14,12 @@ from adapters.magalu.imports import Importer, Patience, is_of_this_program, mark
 from adapters.magalu.ledger import Ledger
 from adapters.magalu.regions import Region
 from adapters.magalu.storage import Storage, default_bucket
-from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, Uploader
+from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, PartedUpload
 from migrate.errors import MigrateError, Reason, TargetError, UsageError
 from migrate.run import Note, Run
 from migrate.source import Firmware
 from migrate.target import Image, ObjectRef, Requirements
+from migrate.text import shown
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 FILE_LIMIT = 20 * 10**9
@@ -46,8 +46,7 @@ class Settings:
     """What may be chosen. `bucket` None means one of our own name; sizes in bytes, times in seconds."""
 
     bucket: str | None = None
-    part_bytes: int = 64 * MIB
-    threads: int = 4
+    part_bytes: int = 32 * MIB
     file_limit: int = FILE_LIMIT
     url_seconds: int = 72 * 3600
     patience: Patience = field(default_factory=Patience)
@@ -58,8 +57,6 @@ class Settings:
             raise UsageError(
                 f"parts of {self.part_bytes} bytes are not possible.", hint=f"Choose {MIN_PART} to {MAX_PART} bytes."
             )
-        if not 1 <= self.threads <= 32:
-            raise UsageError(f"an upload with {self.threads} threads is not possible.", hint="Choose 1 to 32.")
         if not URL_SECONDS_MIN < self.url_seconds <= URL_SECONDS_MAX:
             raise UsageError(
                 f"a pre-signed URL that holds for {self.url_seconds} s is of no use: the import needs more than {URL_SECONDS_MIN} s "
@@ -88,7 +85,6 @@ class MagaluTarget:
         self._images = Images(self._api)
         self._importer = Importer(run, self._images, ledger, settings.patience, begun_imports)
         self._storage = Storage(run, region, credentials, ledger)
-        self._uploader = Uploader(run, self._storage, part_bytes=settings.part_bytes, threads=settings.threads)
 
     def close(self) -> None:
         self._api.close()
@@ -103,40 +99,64 @@ class MagaluTarget:
         reasons = [reason for reason in (_name_reason(name), self._size_reason(size_bytes)) if reason]
         return reasons + self._api_reasons(name, is_made=size_bytes is not None) + self._storage_reasons()
 
-    def upload(self, path: Path, *, key: str) -> ObjectRef:
-        """The file is an object of our bucket, which is made where it is missing. A second call sends the missing parts only.
+    @property
+    def file_limit(self) -> int:
+        return self._settings.file_limit
 
-        Raise TargetError where storage refuses, or does not hold what was sent; Stopped keeps the parts that have arrived.
-        """
+    def upload(self, key: str, mark: str) -> PartedUpload:
+        """Begin an object of our bucket, which is made where it is missing; unfinished uploads of this key are given up."""
         self._storage.ensure_bucket(self.bucket)
-        return self._uploader.upload(path, self.bucket, key)
+        for left in self._storage.unfinished(self.bucket, key):
+            self._storage.abort(self.bucket, key, left)
+        return self._parted(key, mark, self._storage.begin_upload(self.bucket, key, mark))
+
+    def resume(self, key: str, mark: str, id_: str) -> PartedUpload | None:
+        if id_ not in self._storage.unfinished(self.bucket, key):
+            return None
+        self._storage.claim(self.bucket, key)
+        return self._parted(key, mark, id_)
+
+    def stored(self, key: str, mark: str) -> ObjectRef | None:
+        found = self._storage.stored(self.bucket, key) if self._storage.has_bucket(self.bucket) else None
+        if found is None or found.mark != mark:
+            return None
+        return ObjectRef(self.bucket, key, found.bytes, mark)
+
+    def _parted(self, key: str, mark: str, id_: str) -> PartedUpload:
+        return PartedUpload(self._run, self._storage, self.bucket, key, mark, id_, self._settings.part_bytes)
 
     def import_image(
-        self, source: ObjectRef, *, name: str, firmware: Firmware, requirements: Requirements, description: str
+        self,
+        source: ObjectRef,
+        *,
+        name: str,
+        disk_sha256: str,
+        firmware: Firmware,
+        requirements: Requirements,
+        description: str,
     ) -> Image:
-        """Return the image once it is active. A second call finds the first one's, by its name, our mark and the file's checksum.
+        """Return the image once it is active. A second call finds the first one's, by its name, our mark and the disk's checksum.
 
         The pre-signed URL of the object is read by ourselves before the cloud is told of it.
         """
         stored = self._storage.stored(source.bucket, source.key)
-        if stored is None or stored.sha256 is None or stored.bytes != source.bytes:
+        if stored is None or (stored.bytes, stored.mark) != (source.bytes, source.mark):
             raise TargetError(
-                f"{source.bucket}/{source.key} is not an object that this program uploaded: "
+                f"{source.bucket}/{source.key} is not the object that this program uploaded: "
                 + (
                     "nothing is there."
                     if stored is None
-                    else f"{stored.bytes} bytes, checksum {stored.sha256 or 'missing'}."
+                    else f"{stored.bytes} bytes, mark {shown(stored.mark or 'missing')}."
                 ),
                 hint="Run the same command again: it is uploaded again.",
             )
-        sha256 = stored.sha256
 
         def order() -> ImageOrder:
             url = self._storage.presigned(source, self._settings.url_seconds)
             self._storage.check_presigned(url, source)
-            return ImageOrder(name, url, firmware is Firmware.UEFI, requirements, marked(description, sha256))
+            return ImageOrder(name, url, firmware is Firmware.UEFI, requirements, marked(description, disk_sha256))
 
-        image = self._importer.imported(name, sha256, order)
+        image = self._importer.imported(name, disk_sha256, order)
         return Image(image.id, image.name, image.status)
 
     def status(self, id_: str) -> str | None:

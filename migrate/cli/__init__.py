@@ -11,6 +11,7 @@ import click
 
 from migrate import preview as previews
 from migrate import show, wiring
+from migrate.cli.bundle import bundle
 from migrate.cli.convert import convert
 from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
@@ -18,10 +19,12 @@ from migrate.codes import register
 from migrate.doctor import checks
 from migrate.errors import MigrateError, NotMigratable, Stopped, UsageError
 from migrate.job import Job, Jobs
-from migrate.pipeline import Order, Outcome, look
+from migrate.outcome import Outcome
+from migrate.pipeline import Order, look
 from migrate.pipeline import migrate as migrate_vm
 from migrate.preview import Line
 from migrate.proof.lines import lines as proof_lines
+from migrate.qcow2 import Compression
 from migrate.remediation import Profile, check_names
 from migrate.run import Run
 from migrate.source import Firmware
@@ -40,6 +43,9 @@ def main() -> None:
     """
 
 
+main.add_command(bundle)
+
+
 @main.command(short_help="Show every change that vm would make; change nothing.")
 @click.argument("address")
 @guest_options
@@ -52,7 +58,9 @@ def preview(address: str, options: GuestOptions) -> None:
     with running(options.output) as run:
         settings = options.settings
         source, ref = wiring.source(run, address, options.disk_format)
-        found = look(run, source, ref, wiring.rooms(wiring.Host(), options.room), wiring.REMEDIATIONS, settings)
+        found = look(
+            run, source, ref, wiring.rooms(wiring.Host(), options.room, options.offers), wiring.REMEDIATIONS, settings
+        )
     if options.output == "json":
         print_json({"status": "can go" if found.can_go else "refused", **previews.to_json(found)})
     else:
@@ -107,6 +115,18 @@ def inspect(address: str, options: GuestOptions) -> None:
     metavar="GB",
     help="The largest image file that Magalu takes, in 10^9 bytes.",
 )
+@click.option(
+    "--keep-image",
+    type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
+    help="Write the image to this file, too. Default: it only flows through.",
+)
+@click.option(
+    "--compression",
+    type=click.Choice([compression.value for compression in Compression]),
+    default=Compression.ZLIB.value,
+    show_default=True,
+    help="zstd is smaller, and sets a feature bit: it is not known whether Magalu reads it.",
+)
 @guest_options
 def vm(
     address: str,
@@ -120,9 +140,11 @@ def vm(
     keep_object: bool,
     data_disks: str,
     size_limit: float,
+    keep_image: Path | None,
+    compression: str,
     options: GuestOptions,
 ) -> None:
-    """Make a VM's disk an active custom image: repaired, converted, proven by a boot, uploaded, imported.
+    """Make a VM's disk an active custom image: repaired, proven by a boot, converted while it is uploaded, imported.
 
     A second run of the same command goes on where the first one ended.
 
@@ -130,7 +152,7 @@ def vm(
     Example: magalu-migrate vm erp01.ova --name erp01
     """
     with running(options.output) as outer:
-        settings = options.settings
+        settings, offers = options.settings, options.offers
         # Asked quietly before a job is made of it, and again by the job: what is refused at a glance leaves nothing behind.
         first, ref = wiring.source(Run(outer.work, stop=outer.stop), address, options.disk_format)
         first.describe(ref)
@@ -152,11 +174,13 @@ def vm(
                     no_growth=wiring.NO_GROWTH,
                     keep_object=keep_object,
                     skip_data_disks=data_disks == "skip",
+                    compression=Compression(compression),
+                    keep_image=keep_image,
                     approved=approve,
                     strict=strict,
                 )
                 try:
-                    outcome = migrate_vm(run, job, source, wiring.rooms(host, options.room), order)
+                    outcome = migrate_vm(run, job, source, wiring.rooms(host, options.room, offers), order)
                 except Stopped as stopped:
                     if not job.is_blank:
                         stopped.hint = (
@@ -185,7 +209,7 @@ def prove(image: Path, uefi: bool, user: str | None, output: str) -> None:
     """
     with running(output) as run, run.stage("prove") as stage:
         firmware = Firmware.UEFI if uefi else Firmware.BIOS
-        proof = wiring.prover(wiring.Host())(run, image, firmware=firmware, user=user)
+        proof = wiring.prove_image(run, image, firmware, user)
         stage.summary = str(proof["summary"])
     if output == "json":
         print_json(proof)
@@ -336,21 +360,22 @@ def explain_remediation(name: str) -> None:
 
 
 def _summary(outcome: Outcome, sandbox: bool) -> Iterator[Line]:
-    image, file = outcome.image or {}, outcome.qcow2 or {}
+    image, sent, repaired = outcome.imported, outcome.sent, outcome.repaired
+    if image is None or sent is None or repaired is None:
+        return
     where = "the sandbox" if sandbox else "Magalu Cloud"
     seconds = took(sum(outcome.seconds.values()))
-    yield Line(f"{image.get('name')} is an active image of {where}: {image.get('id')}. {seconds}.", "bold green")
-    proof = f" · proof: {outcome.proof['summary']}" if outcome.proof else " · not proven: it was not booted"
-    yield Line(
-        f"{size(float(str(file.get('bytes'))))} for a disk of {size(float(str(file.get('virtual_bytes'))))}{proof}"
-    )
-    if outcome.login:
-        yield Line(f"Its instances are reached by key as `{shown(outcome.login)}`.")
-    findings = (outcome.changes or {}).get("findings")
+    yield Line(f"{image.name} is an active image of {where}: {image.id}. {seconds}.", "bold green")
+    proof = f"proof: {outcome.proven.proof['summary']}" if outcome.proven else "not proven: it was not booted"
+    yield Line(f"{size(sent.bytes)} for a disk of {size(sent.virtual_bytes)} · {proof}")
+    if repaired.login:
+        yield Line(f"Its instances are reached by key as `{shown(repaired.login)}`.")
+    findings = repaired.changes.get("findings")
     for finding in findings if isinstance(findings, list) else []:
         if isinstance(finding, dict) and finding["severity"] == "warning" and not finding["waived"]:
             yield Line(f"left to do: {shown(str(finding['text']))} ({finding['code']})", "yellow")
-    yield Line(f"the image file is kept: {file.get('path')}  (magalu-migrate clean --all deletes it)", "dim")
+    if sent.kept:
+        yield Line(f"the image is kept: {shown(str(sent.kept))}", "dim")
 
 
 def _job_lines(job: Job) -> Iterator[Line]:

@@ -1,7 +1,8 @@
 """The machine that the image is booted in: what a KVM cloud with OpenStack would give it, in QEMU.
 
 virtio disk, card and random source, VGA and a serial console, SMBIOS as Nova writes it, SeaBIOS or OVMF with an empty variable store: boot entries
-in NVRAM never travel with an image. The image is read-only; writes go to an overlay that is thrown away.
+in NVRAM never travel with an image. The disk is an NBD export, read-only: this QEMU, which a hostile guest runs in, opens no image file. Writes go to
+an overlay that is thrown away.
 """
 
 import json
@@ -14,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
-from oslo_utils.imageutils import format_inspector
-
-from migrate.errors import MigrateError, ToolFailed, UsageError
+from migrate.errors import MigrateError, ToolFailed
 from migrate.proof import screen
 from migrate.proof.console import Console
 from migrate.proof.kvm import DEVICE
@@ -45,10 +44,9 @@ OVMF = (
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """`disk_size` in bytes, as the guest sees it; `image_format` is "qcow2" or "raw"."""
+    """`disk` is the unix socket of an NBD export, which is only read; `disk_size` in bytes, as the guest sees it."""
 
-    image: Path
-    image_format: str
+    disk: Path
     disk_size: int
     firmware: Firmware
     memory_mb: int
@@ -80,38 +78,6 @@ class Machine:
         return screen.text(file.read_bytes())
 
 
-def virtual_size(image: Path, image_format: str) -> int:
-    """Return the bytes that a guest sees of an image. Raise UsageError where the file is not of the format, or not safe to open.
-
-    QEMU is told the format and never guesses; an image that names a backing file or a data file could show the guest any
-    file of this host. Source: CVE-2024-32498, oslo.utils format_inspector.
-    """
-    if image_format not in ("qcow2", "raw"):
-        raise UsageError(f"{image}: the proof boots qcow2 and raw images, not {image_format}.")
-    try:
-        found = format_inspector.detect_file_format(str(image))
-        if image_format == "raw":
-            if str(found) not in ("raw", "gpt"):
-                raise UsageError(
-                    f"{image} is said to be raw, and is {found or 'nothing known'}.",
-                    hint="Give the format that it has.",
-                )
-            return image.stat().st_size
-        if found is None or str(found) != "qcow2":
-            raise UsageError(
-                f"{image} is said to be qcow2, and is {found or 'nothing known'}.", hint="Give the format that it has."
-            )
-        found.safety_check()
-    except OSError as error:
-        raise UsageError(f"{image} cannot be read: {error.strerror}.") from error
-    except format_inspector.SafetyCheckFailed as failed:
-        reasons = ", ".join(sorted(failed.failures))
-        raise UsageError(f"{image} is not a plain qcow2 (it fails: {reasons}) and is not opened.") from failed
-    except format_inspector.ImageFormatError as error:
-        raise UsageError(f"{image} is not a sound {image_format}: {error}.") from error
-    return int(found.virtual_size)
-
-
 @contextmanager
 def powered_on(
     run: Run, namespace: Namespace, instance: Instance, hardware: Hardware, folder: Path
@@ -126,7 +92,7 @@ def powered_on(
     ours, theirs = socket.socketpair()
     argv = namespace.caged(
         _qemu(instance, hardware, overlay, serial, packets, _firmware(hardware.firmware, folder), theirs.fileno()),
-        readable=[hardware.image],
+        readable=[hardware.disk],
         writable=[folder],
         devices=[DEVICE] if hardware.kvm else [],
     )
@@ -184,9 +150,8 @@ def _qemu(
         *("-device", "isa-vga" if firmware is None else "VGA"),
         # no-flush: the overlay is thrown away, so nobody waits for it to reach the disk.
         *_file_node("overlay-file", overlay, read_only=False),
-        *_file_node("image-file", hardware.image, read_only=True),
-        *_node("image", hardware.image_format, file="image-file", backing=None, read_only=True),
-        *_node("root", "qcow2", file="overlay-file", backing="image", read_only=False),
+        *_nbd_node("disk", hardware.disk),
+        *_overlay_node("root", file="overlay-file", backing="disk"),
         *("-device", "virtio-blk-pci,drive=root,bootindex=0"),
         # romfile=: no iPXE, no network boot.
         *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{SSH_PORT}-{GUEST_ADDRESS}:22"),
@@ -220,11 +185,26 @@ def _file_node(name: str, path: Path, *, read_only: bool) -> list[str]:
     return ["-blockdev", json.dumps(options)]
 
 
-def _node(name: str, driver: str, *, file: str, backing: str | None, read_only: bool) -> list[str]:
-    options: dict[str, object] = {"driver": driver, "node-name": name, "file": file, "read-only": read_only}
-    if driver == "qcow2":
-        options["backing"] = backing
-    return ["-blockdev", json.dumps(options | {"cache": {"no-flush": True}, "discard": "unmap"})]
+def _nbd_node(name: str, path: Path) -> list[str]:
+    options = {
+        "driver": "nbd",
+        "node-name": name,
+        "server": {"type": "unix", "path": str(path)},
+        "read-only": True,
+    }
+    return ["-blockdev", json.dumps(options)]
+
+
+def _overlay_node(name: str, *, file: str, backing: str) -> list[str]:
+    options = {
+        "driver": "qcow2",
+        "node-name": name,
+        "file": file,
+        "backing": backing,
+        "cache": {"no-flush": True},
+        "discard": "unmap",
+    }
+    return ["-blockdev", json.dumps(options)]
 
 
 def _escaped(path: Path) -> str:
