@@ -3,19 +3,25 @@
 from migrate.lines import Line
 from migrate.preview.explained import explained, listed, meaning
 from migrate.preview.inventory import inventory, inventory_json
-from migrate.preview.preview import Preview
-from migrate.preview.screen import lines
+from migrate.preview.json_schema import schema
+from migrate.preview.page import html
+from migrate.preview.preview import Occasion, Preview
+from migrate.preview.screen import Screen, lines
 from migrate.preview.values import changes_json, to_json
 
 __all__ = [
     "Line",
+    "Occasion",
     "Preview",
+    "Screen",
     "changes_json",
     "explained",
+    "html",
     "inventory",
     "inventory_json",
     "lines",
     "listed",
     "meaning",
+    "schema",
     "to_json",
 ]

@@ -52,10 +52,10 @@ def lines(preview: Preview, remediations: Sequence[Remediation], screen: Screen 
     """Yield the whole preview: head, answer, summary, findings, facts, then each remediation's diffs with their reasons."""
     screen = screen or Screen()
     changes = preview.changes
-    yield Line(head(preview), "bold")
+    yield from wrapped("", head(preview), "bold", width=screen.width)
     if not screen.only:
         yield Line()
-        yield from wrapped("", _answer(preview), "bold green" if preview.can_go else "bold red", width=screen.width)
+        yield from wrapped("", answer(preview), "bold green" if preview.can_go else "bold red", width=screen.width)
         if changes.effects:
             yield Line()
             yield from _summary(preview, screen)
@@ -75,7 +75,8 @@ def lines(preview: Preview, remediations: Sequence[Remediation], screen: Screen 
         yield Line(f"plan {changes.plan}")
 
 
-def _answer(preview: Preview) -> str:
+def answer(preview: Preview) -> str:
+    """Return whether the VM can go, in a sentence or two."""
     findings = preview.changes.findings
     errors = sum(finding.forbids for finding in findings)
     warnings = sum(finding.severity is Severity.WARNING and not finding.waived for finding in findings)
@@ -103,7 +104,7 @@ def _summary(preview: Preview, screen: Screen) -> Iterator[Line]:
         told = [f"{len(group.paths)} {group.noun}" for group in found.removed]
         yield from wrapped("  remove   ", ", ".join(told), width=screen.width)
     for change in found.installs:
-        yield from wrapped("  install  ", _installed(change), width=screen.width)
+        yield from wrapped("  install  ", installed(change), width=screen.width)
     if found.changed:
         yield from wrapped("  change   ", _paths(found.changed, screen), width=screen.width)
     if found.added:
@@ -118,16 +119,17 @@ def _summary(preview: Preview, screen: Screen) -> Iterator[Line]:
         )
 
 
-def _installed(change: PackageChange) -> str:
+def installed(change: PackageChange, most: int = 4) -> str:
+    """Return what is installed, with its size and where it comes from; of more packages than `most` only the first are named."""
     detail = [counted(len(change.install), "package")]
     detail += [size(change.download_bytes)] if change.download_bytes else []
     detail += [f"from {one_line(change.origin)}"] if change.origin else []
-    return f"{_names(change.install)} ({', '.join(detail)})"
+    return f"{_names(change.install, most)} ({', '.join(detail)})"
 
 
-def _names(packages: Sequence[Package]) -> str:
-    named = [one_line(f"{package.name} {package.version}") for package in packages[:4]]
-    return ", ".join(named) + (f" and {len(packages) - 4} more" if len(packages) > 4 else "")
+def _names(packages: Sequence[Package], most: int = 4) -> str:
+    named = [one_line(f"{package.name} {package.version}") for package in packages[:most]]
+    return ", ".join(named) + (f" and {len(packages) - most} more" if len(packages) > most else "")
 
 
 def _paths(paths: Sequence[str], screen: Screen, most: int = 12) -> str:
@@ -171,7 +173,7 @@ def _facts(facts: Sequence[Fact], screen: Screen) -> Iterator[Line]:
 
 
 def _effects(effects: Sequence[Effect], screen: Screen) -> Iterator[Line]:
-    told = _without_folders(effects) if screen.fold else list(effects)
+    told = without_folders(effects) if screen.fold else list(effects)
     for (kind, why), found in groupby(told, key=lambda effect: (_alike(effect), effect.why)):
         alike = list(found)
         most = len(alike) if not screen.fold or len(alike) <= ALIKE + 2 or not kind else ALIKE
@@ -181,7 +183,7 @@ def _effects(effects: Sequence[Effect], screen: Screen) -> Iterator[Line]:
             yield from wrapped("  … ", _more(kind, rest, effects), "dim", width=screen.width)
 
 
-def _without_folders(effects: Sequence[Effect]) -> list[Effect]:
+def without_folders(effects: Sequence[Effect]) -> list[Effect]:
     """Leave out the plain folders that a new path needs: it tells of them already."""
     new = [effect.path for effect in effects if isinstance(effect, Edit)]
 
@@ -216,7 +218,7 @@ def _more(kind: str, rest: Sequence[Effect], all_: Sequence[Effect]) -> str:
 def _effect(effect: Effect, screen: Screen, because: str) -> Iterator[Line]:
     match effect:
         case Removal(path=path, inside=inside):
-            more = f" and {_entries(inside)} in it" if inside else ""
+            more = f" and {entries(inside)} in it" if inside else ""
             yield from _reasoned(f"remove {one_line(path)}{more}", because, screen)
         case Edit(path=path, before=before, after=after):
             made = {Folder: "folder ", Link: "link   ", File: "add    "}[type(after)] if before is None else "edit   "
@@ -234,7 +236,8 @@ def _effect(effect: Effect, screen: Screen, because: str) -> Iterator[Line]:
             yield from _reasoned(f"rebuild the {what.value}", because, screen)
 
 
-def _entries(count: int) -> str:
+def entries(count: int) -> str:
+    """Return how much is in a folder, in words."""
     return f"{MOST_COUNTED:,} or more entries" if count >= MOST_COUNTED else counted(count, "entry")
 
 
