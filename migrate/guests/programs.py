@@ -1,12 +1,16 @@
 """The guest's own programs as both rooms run them: its package manager."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Protocol
 
-from migrate.guest import Entry, File, Kind, Package, PackageChange
+from migrate.errors import GuestError
+from migrate.guest import Entry, File, Kind, Package, PackageChange, Packaging
+from migrate.guests import apk
 from migrate.guests.paths import Files, parent, resolved
+from migrate.guests.rpmdb import EVR, KEYS, name_of, record
+from migrate.guests.system import packaging_of
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -32,6 +36,13 @@ IDENTITIES = re.compile(
 )
 """What package scripts make once per machine; an image must not hold it."""
 
+RPM_ENVIRONMENT = ENVIRONMENT | {
+    # Ours comes once, at the end. The first is for kernel-install, systemd's docs/ENVIRONMENT.md; the second names what SUSE's
+    # regenerate-initrd-posttrans runs (suse-module-tools).
+    "KERNEL_INSTALL_BYPASS": "1",
+    "DRACUT": "/bin/true",
+}
+
 APT = (
     "apt-get",
     "--assume-yes",
@@ -56,18 +67,105 @@ class Programs(Files, Protocol):
 
 
 def change_packages(room: Programs, change: PackageChange, packages: Sequence[str]) -> None:
-    """The transaction is performed; `packages` are the paths of the package files inside the guest."""
+    """The transaction is performed; `packages` are the paths of the package files inside the guest.
+
+    Raise GuestError where the package manager fails, or where it did more or less than was planned.
+    """
     if not change.install and not change.remove:
         return
     before = _identities(room)
+    match packaging_of(room):
+        case Packaging.RPM:
+            _change_rpm(room, change, packages)
+        case Packaging.APK:
+            _change_apk(room, change)
+        case _:
+            _change_dpkg(room, change, packages)
+    for path in _identities(room) - before:
+        room.store(path, None)
+
+
+def _change_dpkg(room: Programs, change: PackageChange, packages: Sequence[str]) -> None:
     with _held_back(room, POLICY, NO_SERVICES), _held_back(room, INITRAMFS_CONF, _switched_off(room)):
         if change.remove:
             # Purged: a vendor's configuration goes too. The list is complete, so nothing else can go.
             room.execute(["dpkg", "--force-unsafe-io", "--purge", *map(_named, change.remove)], env=ENVIRONMENT)
         if packages:
             room.execute([*APT, "install", *packages], env=ENVIRONMENT)
-    for path in _identities(room) - before:
-        room.store(path, None)
+
+
+def _change_rpm(room: Programs, change: PackageChange, packages: Sequence[str]) -> None:
+    """rpm itself, not dnf or zypper: it takes the list as it is, asks no repository, and removes nothing that nobody needs any more.
+
+    Signatures were verified on the host, by keys that the guest may not have imported yet.
+    """
+    before = _installed_rpms(room)
+    replaced = {words.split()[0] for package in change.install for words in record(package).obsoletes}
+    going = [record(package).nevra for package in change.remove if name_of(package) not in replaced]
+    if going:
+        _erase_rpms(room, [_without_epoch(nevra) for nevra in going])
+    if packages:
+        room.execute(["rpm", "--upgrade", "--nosignature", *packages], env=RPM_ENVIRONMENT)
+    after = _installed_rpms(room)
+    coming = {record(package).nevra: name_of(package) for package in change.install}
+    leaving = {record(package).nevra for package in change.remove}
+    renewed = {nevra for nevra in before if nevra.rsplit("-", 2)[0] in coming.values()}
+    _held_to("rpm", after - before, set(coming) - before)
+    _held_to("rpm", before - after - renewed, leaving)
+
+
+def _erase_rpms(room: Programs, names: Sequence[str]) -> None:
+    """They are gone in one transaction, and their configuration with them: rpm would keep what was changed as *.rpmsave."""
+    listed = room.execute(["rpm", "--query", "--list", *names], env=RPM_ENVIRONMENT).splitlines()
+    owned = [path for path in listed if path.startswith("/")]
+    saved = [f"{path}.rpmsave" for path in owned]
+    kept = {path for path in saved if _is_there(room, path)}
+    try:
+        room.execute(["rpm", "--erase", *names], env=RPM_ENVIRONMENT)
+    except GuestError:
+        # A script before the removal failed and kept its package: `systemctl disable --now` does where no systemd runs. The others are gone.
+        left = sorted({_without_epoch(nevra) for nevra in _installed_rpms(room)} & set(names))
+        room.execute(["rpm", "--erase", "--nopreun", *left], env=RPM_ENVIRONMENT)
+    for path in saved:
+        if path not in kept and _is_there(room, path):
+            at = resolved(room, path, last=False)
+            room.store(at, None)
+            folder = parent(at)
+            if folder in owned and room.kind(folder) is Kind.FOLDER and not room.names(folder):
+                room.store(folder, None)
+
+
+def _installed_rpms(room: Programs) -> set[str]:
+    said = room.execute(["rpm", "-qa", "--qf", f"%{{NAME}}-{EVR}.%{{ARCH}}\n"], env=RPM_ENVIRONMENT)
+    return {line.replace("-0:", "-") for line in said.splitlines() if not line.startswith(f"{KEYS}-")}
+
+
+def _change_apk(room: Programs, change: PackageChange) -> None:
+    """apk takes out of its world what was asked for, and with it what only that needed: all of that is in the list."""
+    before = _installed_apks(room)
+    room.execute(["apk", "--no-network", "del", *(package.name for package in change.remove)], env=ENVIRONMENT)
+    _held_to("apk", before - _installed_apks(room), {package.name for package in change.remove})
+
+
+def _installed_apks(room: Programs) -> set[str]:
+    entry = room.load(resolved(room, apk.INSTALLED))
+    return {each.package.name for each in apk.stanzas(entry.text if isinstance(entry, File) else "")}
+
+
+def _held_to(program: str, done: Set[str], planned: Set[str]) -> None:
+    if more := sorted(done ^ planned):
+        raise GuestError(
+            f"the guest's {program} did not do what was planned: {', '.join(more)} changed, or did not. The repair is thrown away."
+        )
+
+
+def _is_there(room: Programs, path: str) -> bool:
+    return room.kind(resolved(room, path, last=False)) is not Kind.MISSING
+
+
+def _without_epoch(nevra: str) -> str:
+    """Older rpms do not take an epoch in a package's full name."""
+    return re.sub(r"-\d+:(?=[^-]*-[^-]*$)", "-", nevra)
 
 
 @contextmanager
