@@ -104,7 +104,8 @@ class Draft:
         return self._guest.packages if self._packages is None else self._packages
 
     def files_of(self, package: str) -> frozenset[str]:
-        return self._guest.files_of(package)
+        """Return the paths that a package owns; of one that would only be installed nothing is known yet."""
+        return self._guest.files_of(package) if package in self._guest.packages else frozenset()
 
     def kind(self, path: str) -> Kind:
         """What is at a path; a link at its end is not followed."""
@@ -221,9 +222,15 @@ class Draft:
         for name in self._names(real):
             self.remove(f"{real.rstrip('/')}/{name}", why=why)
 
-    def plan_packages(self, *, install: tuple[str, ...] = (), remove: tuple[str, ...] = ()) -> PackageChange:
-        """Return what the guest's package manager would do, without recording it. Raise PackagesUnavailable."""
-        return self._guest.plan_packages(install=install, remove=remove, installed=self.packages)
+    def plan_packages(
+        self, *, install: tuple[str, ...] = (), remove: tuple[str, ...] = (), renew: tuple[str, ...] = ()
+    ) -> PackageChange:
+        """Return what the guest's package manager would do, without recording it. Raise PackagesUnavailable.
+
+        Those to be installed that `renew` names are planned as if they were not there: what is offered of them takes the place of what is.
+        """
+        present = {name: package for name, package in self.packages.items() if name not in renew}
+        return self._guest.plan_packages(install=install, remove=remove, installed=present)
 
     def change_packages(self, change: PackageChange, *, why: str) -> None:
         """The packages are installed and removed as planned; what only the removed ones own is gone, with the folders that this empties."""
