@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
     """YAML in which no key is there twice: PyYAML takes the last one silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is there twice", node.start_mark)
         return super().construct_mapping(node, deep)

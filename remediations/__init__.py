@@ -5,7 +5,6 @@ What they may tell is in migrate/codes.yaml, a code each; the law's tests hold t
 
 from migrate.remediation import Remediation
 from remediations.boot import (
-    drop_vendor_kernel_arguments,
     serial_console,
     uefi_fallback_path,
     virtio_in_initramfs,
@@ -14,7 +13,6 @@ from remediations.cloud_init import (
     clear_foreign_datasources,
     configure_cloud_init,
     enable_cloud_init,
-    install_cloud_init,
     reset_cloud_init_state,
 )
 from remediations.firewall import disable_firewall
@@ -24,16 +22,38 @@ from remediations.golden import GOLDEN
 from remediations.identity import forget_leases, reset_machine_id
 from remediations.lvm import forget_lvm_devices, grow_root_volume
 from remediations.mac_addresses import strip_macs
+from remediations.needed_packages import install_cloud_init
 from remediations.network import network_by_dhcp
+from remediations.selinux import relabel_selinux
 from remediations.ssh import allow_key_login, enable_sshd, forget_authorized_keys, make_host_keys_at_first_boot
-from remediations.vendors import leftover_removal, package_removal, vendor
+from remediations.vendors import (
+    absence_check,
+    dependency_marks,
+    foreign_mount_removal,
+    kernel_argument_removal,
+    last_leftover_removal,
+    last_package_removal,
+    leftover_removal,
+    package_removal,
+    public_package_sources,
+    public_time_servers,
+    vendors,
+)
 
-VENDORS = (vendor("vmware"),)
+VENDORS = vendors()
+REGISTERING = tuple(each for each in VENDORS if each.last_packages)
+"""Vendors with repositories that only they serve."""
 
 BUILTIN: tuple[Remediation, ...] = (
+    # Before packages go that a metapackage named: afterwards nobody knows what else it named.
+    dependency_marks(VENDORS),
     # Packages first: what they own goes with them, and only the rest is a leftover.
     *(package_removal(each) for each in VENDORS),
     *(leftover_removal(each) for each in VENDORS),
+    # Before anything is installed from there, and before lines of fstab are judged by what is on the disk.
+    public_package_sources(VENDORS),
+    public_time_servers(VENDORS),
+    foreign_mount_removal(VENDORS),
     clear_foreign_datasources,
     reset_cloud_init_state,
     # The network before cloud-init is configured and installed: what is installed includes the DHCP client that it needs.
@@ -52,20 +72,27 @@ BUILTIN: tuple[Remediation, ...] = (
     install_cloud_init,
     # Units can be linked only when they are there.
     enable_cloud_init,
+    # Nothing is installed after this.
+    *(last_package_removal(each) for each in REGISTERING),
+    *(last_leftover_removal(each) for each in REGISTERING),
     # After packages, whose scripts fill in a machine-id that is empty.
     reset_machine_id,
     forget_leases,
+    # After packages, whose scripts write logs and caches of their own.
+    *GOLDEN,
     # By UUID first: what is missing, and which line means the swap partition, is then told from UUIDs too.
     mount_by_uuid,
     forget_missing_devices,
     let_the_root_grow,
     grow_root_volume,
     forget_lvm_devices,
-    drop_vendor_kernel_arguments,
+    kernel_argument_removal(VENDORS),
     serial_console,
     uefi_fallback_path,
     # Last of those that ask for a new initramfs: it looks at the configuration that the others have written.
     virtio_in_initramfs,
+    # Last of all: it looks for what the others have left.
+    absence_check(VENDORS),
+    # After everything that writes: it labels what was written.
+    relabel_selinux,
 )
-    # After packages, whose scripts write logs and caches of their own.
-    *GOLDEN,

@@ -23,8 +23,6 @@ INITRAMFS_DROP_IN = "/etc/initramfs-tools/conf.d/magalu-migrate"
 DRACUT_DROP_IN = "/etc/dracut.conf.d/50-magalu-migrate.conf"
 BUILDERS = ("/usr/sbin/update-initramfs", "/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut")
 
-OF_ANOTHER_CLOUD = ("rootdelay=*", "earlyprintk", "earlyprintk=*", "rd.emergency=poweroff", "rd.shell=0")
-
 SERIAL = "console=ttyS0,115200n8"
 SCREEN = "console=tty0"
 
@@ -116,25 +114,6 @@ def uefi_fallback_path(draft: Draft, settings: Settings) -> None:
     boot = _inside(draft, esp, "BOOT")
     if boot is None or _inside(draft, boot, "BOOTX64.EFI") is None:
         _fill_fallback(draft, esp, boot or f"{esp}/BOOT")
-
-
-@remediation(
-    "drop-vendor-kernel-arguments",
-    "Forget kernel arguments that only the old cloud asked for",
-    sources=(
-        "kernel arguments of Azure's Linux images and of Amazon Linux 2; initramfs-tools(7), rootdelay",
-        "dracut.cmdline(7), rd.emergency= and rd.shell",
-    ),
-)
-def drop_vendor_kernel_arguments(draft: Draft, settings: Settings) -> None:
-    """Images of other clouds wait for slow disks at each boot, or power off where an error should be shown.
-
-    rootdelay=, earlyprintk=, rd.emergency=poweroff and rd.shell=0 go from every kernel entry and from GRUB's settings. Consoles, interface
-    naming and everything else stay.
-    """
-    kernel_arguments.drop_arguments(
-        draft, OF_ANOTHER_CLOUD, "makes each boot wait for the old cloud's disks, or hides why a boot fails"
-    )
 
 
 def _tell_unfit(draft: Draft, kernel: Kernel, *, is_default: bool) -> None:

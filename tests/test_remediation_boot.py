@@ -10,7 +10,6 @@ from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.initramfs import modules_inside
 from migrate.run import Run
 from remediations.boot import (
-    drop_vendor_kernel_arguments,
     serial_console,
     uefi_fallback_path,
     virtio_in_initramfs,
@@ -241,15 +240,6 @@ def test_grubs_own_settings_say_so_too(run: Run) -> None:
 
 def test_a_console_in_a_cloud_images_own_settings_is_enough() -> None:
     assert done(guest("ubuntu2404-ec2-pinned"), serial_console).effects == ()
-
-
-def test_only_arguments_of_another_cloud_go() -> None:
-    to = grub(
-        "root=x rootdelay=300 rootwait earlyprintk=ttyS0 console=ttyS0 rd.emergency=poweroff rd.shell=0 rd.emergency=reboot"
-    )
-    assert outcome(done(to, drop_vendor_kernel_arguments)) == {
-        "/boot/grub/grub.cfg": "linux /vmlinuz-6 root=x rootwait console=ttyS0 rd.emergency=reboot\n"
-    }
 
 
 def test_the_shim_is_put_where_any_firmware_looks_with_what_it_loads(run: Run) -> None:

@@ -8,7 +8,7 @@ from migrate.effects import PackageEdit, Severity
 from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.run import Run
 from remediations.vendors import Vendor, leftover_removal, package_removal, vendor
-from tests.remediation_guests import applied, codes, done, outcome
+from tests.remediation_guests import applied, done, outcome
 
 VMWARE = vendor("vmware")
 PACKAGES, LEFTOVERS = package_removal(VMWARE), leftover_removal(VMWARE)
@@ -65,14 +65,18 @@ def test_an_agent_from_a_tarball_goes_with_its_units_masks_and_modules(run: Run)
 def test_what_another_package_owns_stays_and_is_told() -> None:
     changes = done(guest("debian11-vmware-tarball"), PACKAGES, LEFTOVERS)
     assert changes.findings[-1].text == (
-        "Of VMware there is still: vmware-tools-libraries-nox, /var/log/vmware-audit (of log-tools)."
+        "It looks like VMware's and belongs to others, so it stays: /var/log/vmware-audit (of log-tools)."
     )
 
 
-def test_while_the_package_stays_so_do_its_files() -> None:
+def test_while_the_package_stays_so_do_its_files_and_its_units_are_masked() -> None:
     changes = done(guest("debian12-vmware"), LEFTOVERS)
-    assert outcome(changes) == {"/etc/vmware-tools/tools.conf.old": None, "/var/log/vmware-vmsvc-root.log": None}
-    assert codes(changes) == ["VMW-003"]
+    assert outcome(changes) == {
+        "/etc/vmware-tools/tools.conf.old": None,
+        "/var/log/vmware-vmsvc-root.log": None,
+        "/etc/systemd/system/open-vm-tools.service": "-> /dev/null",
+        "/etc/systemd/system/vgauth.service": "-> /dev/null",
+    }
 
 
 def test_a_guest_that_never_saw_vmware_is_left_alone() -> None:

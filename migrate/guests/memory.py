@@ -429,7 +429,8 @@ def _held(name: str, value: Mapping[str, Any]) -> Held:
         path: _entry(files.get(path) if isinstance(files, dict) else None) for path in (*files, *sorted(conffiles))
     }
     depends = tuple(value.get("depends") or ())
-    package = Package(name, str(value.get("version", "1.0")), value.get("arch", "amd64"))
+    record = f"Package: {name}\nDepends: {', '.join(depends)}\n"
+    package = Package(name, str(value.get("version", "1.0")), value.get("arch", "amd64"), record)
     return Held(package, owned, conffiles, depends, int(value.get("size", 0)))
 
 

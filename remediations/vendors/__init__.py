@@ -1,182 +1,283 @@
 """What other clouds leave in a guest, as data, one file per vendor; and the engine that takes it out and looks whether it is gone.
 
-What a vendor's file says is in catalogue.py.
+What a vendor's file says is in catalogue.py. Packages go by vendor, and so do the files that they leave; what several vendors may have
+written into one file of the guest (mirrors, time, fstab, the kernel's command line) is changed once for all of them.
 """
 
-import fnmatch
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Sequence
 
 from migrate.draft import Draft
 from migrate.effects import Severity
-from migrate.guest import Kind, Link
 from migrate.remediation import Remediation, Settings
-from remediations import systemd
-from remediations.vendors.catalogue import Vendor, vendor
+from remediations import kernel_arguments, systemd
+from remediations.vendors import (
+    absence,
+    apt_marks,
+    clocks,
+    foreign_mounts,
+    leftovers,
+    lines,
+    package_sources,
+    packages,
+)
+from remediations.vendors.catalogue import Vendor, vendor, vendors
+from remediations.vendors.owners import Owners, remove_unowned
+from remediations.vendors.patterns import every_package, installed
 
-__all__ = ["Vendor", "leftover_removal", "package_removal", "vendor"]
+__all__ = [
+    "Vendor",
+    "absence_check",
+    "dependency_marks",
+    "foreign_mount_removal",
+    "kernel_argument_removal",
+    "last_leftover_removal",
+    "last_package_removal",
+    "leftover_removal",
+    "package_removal",
+    "public_package_sources",
+    "public_time_servers",
+    "vendor",
+    "vendors",
+]
 
 
-def package_removal(vendor: Vendor) -> Remediation:
-    """Return the remediation after which no package of the vendor is installed."""
+def dependency_marks(of: Sequence[Vendor]) -> Remediation:
+    """Return the remediation after which `apt autoremove` takes nothing that a metapackage named which goes with a vendor's packages."""
 
     def act(draft: Draft, settings: Settings) -> None:
-        _remove_packages(draft, vendor)
+        for each in of:
+            apt_marks.keep_what_metapackages_named(draft, each)
 
     return Remediation(
-        f"remove-{vendor.slug}-packages",
-        f"Remove {vendor.name}'s packages",
-        f"{vendor.name}'s agents and drivers have nothing to talk to on another cloud; they fail at each boot, or wait. "
+        "keep-what-metapackages-named",
+        "Keep what a metapackage brought when it goes with a vendor's packages",
+        "Ubuntu's ubuntu-server names open-vm-tools, and goes when that goes. What else it named was installed on its behalf, and the next "
+        "`apt autoremove` would take it. It is marked as wanted in /var/lib/apt/extended_states, before the packages go.",
+        ("apt-mark(8); apt-get(8), autoremove", "ubuntu-meta, metapackage-map"),
+        act,
+    )
+
+
+def package_removal(of: Vendor) -> Remediation:
+    """Return the remediation after which no package of the vendor is installed but those that must stay, which are told."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        packages.remove(draft, of)
+
+    return Remediation(
+        f"remove-{of.slug}-packages",
+        f"Remove {of.name}'s packages",
+        f"{of.name}'s agents and drivers have nothing to talk to on another cloud; they fail at each boot, or wait. "
         "Packages that cannot stay without them go too, and are told; nothing is removed only because nobody needs it any more, "
-        "for that may be what the machine is there for.",
+        "for that may be what the machine is there for. What would drag a kernel or the system's libraries along stays, and is told.",
+        _sources(of, "apt-get(8), autoremove; dnf(8), clean_requirements_on_remove"),
+        act,
+    )
+
+
+def leftover_removal(of: Vendor) -> Remediation:
+    """Return the remediation after which nothing of the vendor's files, units and lines is there but what a package owns."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        _remove_leftovers(draft, of)
+
+    return Remediation(
+        f"remove-{of.slug}-leftovers",
+        f"Remove what {of.name}'s packages and installers leave behind",
+        f"State, logs, certificates and settings of {of.name}'s agents belong to no package, and an agent from a tarball is known "
+        "to no package manager. They go, with the masks and drop-ins of its units, and with its lines in PAM, NSS, sudo and the SSH server's "
+        "configuration all at once, so that nobody is locked out by one half of them. A file that a package owns stays, and a unit that "
+        "stays is masked.",
+        _sources(of, "systemd.unit(5); pam.conf(5); nsswitch.conf(5)"),
+        act,
+    )
+
+
+def public_package_sources(of: Sequence[Vendor]) -> Remediation:
+    """Return the remediation after which the package manager asks the distribution's public servers."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        owned = Owners(draft)
+        for each in of:
+            package_sources.use_public(draft, each)
+            package_sources.switch_off(draft, each, owned, frozenset(installed(draft, each.last_packages)))
+
+    return Remediation(
+        "use-public-package-sources",
+        "Ask the distribution's public servers for packages",
+        "Images of a cloud name its own mirrors, which need not answer elsewhere and cost seconds to minutes each time. apt's sources name the "
+        "distribution's own host instead, with the same paths; repositories of yum, dnf and zypper that only the old cloud serves are "
+        "switched off.",
+        ("sources.list(5); dnf.conf(5), enabled; zypper(8)", "cloud images of Ubuntu, Debian, Red Hat and SUSE"),
+        act,
+    )
+
+
+def public_time_servers(of: Sequence[Vendor]) -> Remediation:
+    """Return the remediation after which nobody asks a vendor's clock for the time."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        clocks.ask_public_servers(draft, of)
+
+    return Remediation(
+        "use-public-time-servers",
+        "Ask public servers for the time",
+        "A time server that answers in one cloud only is silent elsewhere, and chrony does not even start without the clock device that it is "
+        "told to read. Such lines go from chrony, ntpd and systemd-timesyncd; where no other source is left, the distribution's servers in the "
+        "public pool take their place.",
+        ("chrony.conf(5); ntp.conf(5); timesyncd.conf(5)", "ntppool.org, vendor zones"),
+        act,
+    )
+
+
+def foreign_mount_removal(of: Sequence[Vendor]) -> Remediation:
+    """Return the remediation after which fstab mounts nothing that only the old place has."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        foreign_mounts.forget(draft, of)
+
+    return Remediation(
+        "forget-foreign-mounts",
+        "Not wait at boot for disks and folders that only the old place has",
+        "The temporary disk of a cloud's machine does not come along, nor does a folder of its host. Lines of fstab that mount such a thing, and "
+        "lines that need a file on it, such as a swap file, become comments that say why.",
+        ("fstab(5); systemd.mount(5)", "WALinuxAgent, ResourceDisk; cloud-init, cc_mounts"),
+        act,
+    )
+
+
+def kernel_argument_removal(of: Sequence[Vendor]) -> Remediation:
+    """Return the remediation after which no kernel is started with what only a vendor's image asks for."""
+    patterns = tuple(dict.fromkeys(pattern for each in of for pattern in each.kernel_arguments))
+
+    def act(draft: Draft, settings: Settings) -> None:
+        kernel_arguments.drop_arguments(
+            draft, patterns, "makes each boot wait for the old cloud's disks, or hides why a boot fails"
+        )
+
+    return Remediation(
+        "drop-vendor-kernel-arguments",
+        "Forget kernel arguments that only the old cloud asked for",
+        "Images of other clouds wait for slow disks at each boot, or power off where an error should be shown. "
+        f"{', '.join(patterns)} go from every kernel entry and from GRUB's settings. Consoles, interface naming and everything else stay.",
         (
-            "open-vm-tools, debian/control and open-vm-tools.spec",
-            "apt-get(8), autoremove; dnf(8), clean_requirements_on_remove",
+            "kernel arguments of Azure's Linux images and of Amazon Linux 2; initramfs-tools(7), rootdelay",
+            "dracut.cmdline(7), rd.emergency= and rd.shell",
         ),
         act,
     )
 
 
-def leftover_removal(vendor: Vendor) -> Remediation:
-    """Return the remediation after which nothing of the vendor is there but what a package owns, which is told."""
+def last_package_removal(of: Vendor) -> Remediation:
+    """Return the remediation after which no client of the vendor's repositories is installed. It comes after all that installs."""
 
     def act(draft: Draft, settings: Settings) -> None:
-        _remove_leftovers(draft, vendor)
+        packages.remove_last(draft, of)
 
     return Remediation(
-        f"remove-{vendor.slug}-leftovers",
-        f"Remove what {vendor.name}'s packages and installers leave behind",
-        f"State, logs, certificates and settings of {vendor.name}'s agents belong to no package, and an agent from a tarball is known "
-        "to no package manager. They go, with the masks and drop-ins of its units; a file that a package owns stays.",
-        ("open-vm-tools, scripts/; virt-v2v's list of tools",),
+        f"remove-{of.slug}-registration",
+        f"Remove what knows {of.name}'s package repositories",
+        f"{of.name}'s update service answers inside of it only, and each use of the package manager elsewhere hangs until it gives up. Its client "
+        "goes after everything was installed that may have needed it. Where the guest has no other repository, that is told.",
+        _sources(of, "Red Hat Update Infrastructure; cloud-regionsrv-client"),
         act,
     )
 
 
-def _remove_packages(draft: Draft, vendor: Vendor) -> None:
-    installed = _installed(draft, vendor)
-    kept = {name: why for name in installed for pattern, why in vendor.kept_packages.items() if _is(name, pattern)}
-    for name, why in kept.items():
-        draft.find(
-            f"{vendor.code}-002",
-            f"The package {name} stays: it {why}.",
-            remedy="Replace it in the source VM.",
-        )
-    going = tuple(name for name in installed if name not in kept)
-    if not going:
-        return
-    change = draft.plan_packages(remove=going)
-    for package in change.remove:
-        if package.name in vendor.metapackages:
-            draft.find(
-                f"{vendor.code}-001",
-                f"{package.name} goes with {vendor.name}'s packages, because it depends on them. It only names other packages, which stay; "
-                "but `apt autoremove` would now take them.",
-                remedy="After the move: apt-mark manual PACKAGES for those you need, or leave autoremove alone.",
-                severity=Severity.NOTE,
-            )
-        elif package.name not in going:
-            draft.find(
-                f"{vendor.code}-002",
-                f"{package.name} {package.version} goes with {vendor.name}'s packages, because it depends on them.",
-                remedy=f"If it is needed, install it again after the move, or leave the packages in: --skip remove-{vendor.slug}-packages",
-            )
-    draft.change_packages(change, why=f"belongs to {vendor.name}, which this machine leaves")
+def last_leftover_removal(of: Vendor) -> Remediation:
+    """Return the remediation after which nothing is left of the registration with the vendor's repositories."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        _remove_files(draft, of, last=True)
+
+    return Remediation(
+        f"remove-{of.slug}-registration-leftovers",
+        f"Remove what the client of {of.name}'s repositories leaves behind",
+        "Certificates and credentials that only the old cloud's update service knows belong to no package. They go once its client is gone.",
+        _sources(of, "Red Hat Update Infrastructure; cloud-regionsrv-client, registercloudguest --clean"),
+        act,
+    )
 
 
-def _remove_leftovers(draft: Draft, vendor: Vendor) -> None:
-    found = list(_leftovers(draft, vendor))
-    owners = _owners(draft) if found else {}
-    for path, why in found:
-        _remove_unowned(draft, path, owners, why)
-    left = [
-        *_installed(draft, vendor),
-        *(f"{path} ({_owner_of(draft, path, owners)})" for path, _ in _leftovers(draft, vendor)),
-    ]
-    if left:
+def absence_check(of: Sequence[Vendor]) -> Remediation:
+    """Return the remediation that changes nothing and says of each vendor whether something is left."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        absence.tell(draft, tuple(of))
+
+    return Remediation(
+        "verify-absence",
+        "Look whether anything of another cloud is left",
+        "After everything else, the guest is searched once more for all that is known of each vendor: packages, units, files, lines, mirrors, "
+        "clocks, kernel arguments, and settings of the initramfs, of devices and of the network. What stays is told with the reason.",
+        ("remediations/vendors/*.yaml",),
+        act,
+    )
+
+
+MOST_REFUSED = 20
+"""As many paths of an installer's list are told that are not believed."""
+
+
+def _sources(of: Vendor, *also: str) -> tuple[str, ...]:
+    return (f"remediations/vendors: {of.name}, with its sources", *also)
+
+
+def _remove_leftovers(draft: Draft, of: Vendor) -> None:
+    owned = Owners(draft)
+    installer, refused = leftovers.listed(draft, of)
+    for trace in tuple(leftovers.units(draft, of, owned)):
+        remove_unowned(draft, trace.path, owned, why=trace.why)
+    _remove_files(draft, of, last=False)
+    for trace in installer:
+        remove_unowned(draft, trace.path, owned, why=trace.why)
+    for trace in tuple(leftovers.orphans(draft, of, owned)):
+        remove_unowned(draft, trace.path, owned, why=trace.why)
+    lines.rewrite(draft, of)
+    for name in leftovers.staying_units(draft, of, owned):
+        systemd.mask(draft, name, why=f"is a unit of {of.name}, whose package stays")
+    _tell_refused(draft, of, refused)
+    _tell_accounts(draft, of)
+
+
+def _remove_files(draft: Draft, of: Vendor, *, last: bool) -> None:
+    owned = Owners(draft)
+    passed_by: list[str] = []
+    for trace in tuple(leftovers.files(draft, of, last=last)):
+        others = [
+            name
+            for name in owned.within(draft.real(trace.path) or trace.path)
+            if name not in installed(draft, every_package(of))
+        ]
+        passed_by += [f"{trace.path} (of {name})" for name in others]
+        remove_unowned(draft, trace.path, owned, why=trace.why)
+    if passed_by:
         draft.find(
-            f"{vendor.code}-003",
-            f"Of {vendor.name} there is still: {', '.join(left)}.",
-            remedy="It does no harm to the boot; remove it after the move if you like.",
+            f"{of.code}-003",
+            f"It looks like {of.name}'s and belongs to others, so it stays: {'; '.join(passed_by)}.",
+            remedy="Nothing is to be done.",
             severity=Severity.NOTE,
         )
 
 
-def _installed(draft: Draft, vendor: Vendor) -> tuple[str, ...]:
-    return tuple(
-        name for name in sorted(draft.packages) if any(_is(name.split(":")[0], pattern) for pattern in vendor.packages)
-    )
+def _tell_refused(draft: Draft, of: Vendor, refused: Sequence[str]) -> None:
+    there = [path for path in refused[:MOST_REFUSED] if draft.exists(path)]
+    if there:
+        draft.find(
+            f"{of.code}-003",
+            f"A list of {of.name}'s installer names files where that does not write, so they stay: {', '.join(there)}.",
+            remedy="Look whether they are still needed.",
+            severity=Severity.NOTE,
+        )
 
 
-def _is(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern)
-
-
-def _leftovers(draft: Draft, vendor: Vendor) -> Iterator[tuple[str, str]]:
-    """Yield what is there of the vendor, with the reason why it goes.
-
-    A link that leads nowhere is left out: the scripts of the package whose file it led to take it, after the preview was made. So is a folder
-    without files, which a package manager takes along or which harms nobody.
-    """
-    for unit in vendor.units:
-        mask = f"{systemd.OPERATORS}/{unit}"
-        entry = draft.load(mask)
-        if isinstance(entry, Link) and entry.target == "/dev/null":
-            yield mask, f"masks a unit of {vendor.name} that is gone"
-        elif entry is not None and draft.exists(mask):
-            yield mask, f"is a unit of {vendor.name}"
-        yield from ((path, f"starts a unit of {vendor.name}") for path in _links_to(draft, unit))
-        if _holds_files(draft, f"{mask}.d"):
-            yield f"{mask}.d", f"changes a unit of {vendor.name} that is gone"
-    for group in vendor.leftovers:
-        for pattern in group.paths:
-            yield from ((path, group.why) for path in _matching(draft, pattern))
-
-
-def _links_to(draft: Draft, unit: str) -> tuple[str, ...]:
-    """The links that start a unit which is there; a package's own scripts take those of one that it owned."""
-    links = draft.glob(f"{systemd.OPERATORS}/*.*/*")
-    return tuple(path for path in links if PurePosixPath(path).name == unit and draft.exists(path))
-
-
-def _matching(draft: Draft, pattern: str) -> Iterator[str]:
-    yield from (path for path in draft.glob(pattern) if draft.exists(path))
-    folder, _, name = pattern.rpartition("/")
-    for inner in draft.names(folder):
-        path = f"{folder}/{inner}"
-        if _is(inner, name) and draft.kind(path) is Kind.FOLDER and _holds_files(draft, path):
-            yield path
-
-
-def _holds_files(draft: Draft, folder: str) -> bool:
-    return any(draft.kind(path) is not Kind.FOLDER for path in draft.walk(folder))
-
-
-def _owners(draft: Draft) -> dict[str, str]:
-    return {_plain(path): name for name in draft.packages for path in draft.files_of(name)}
-
-
-def _plain(path: str) -> str:
-    """Where /lib is a link to /usr/lib, databases of packages still say /lib."""
-    return path.removeprefix("/usr") if path.startswith(("/usr/bin/", "/usr/sbin/", "/usr/lib")) else path
-
-
-def _owner_of(draft: Draft, path: str, owners: dict[str, str]) -> str:
-    inside = (path, *draft.walk(path)) if draft.kind(path) is Kind.FOLDER else (path,)
-    names = sorted({owners[each] for each in map(_plain, inside) if each in owners})
-    return f"of {', '.join(names)}" if names else "of no package"
-
-
-def _remove_unowned(draft: Draft, path: str, owners: dict[str, str], why: str) -> None:
-    if draft.kind(path) is not Kind.FOLDER:
-        if _plain(path) not in owners:
-            draft.remove(path, why=why)
-        return
-    inside = [inner for inner in draft.walk(path) if draft.kind(inner) is not Kind.FOLDER]
-    owned = [inner for inner in inside if _plain(inner) in owners]
-    if not owned:
-        draft.remove(path, why=why)
-        return
-    for inner in inside:
-        if inner not in owned:
-            draft.remove(inner, why=why)
+def _tell_accounts(draft: Draft, of: Vendor) -> None:
+    names = [line.partition(":")[0] for line in (draft.read("/etc/passwd") or "").splitlines()]
+    for name, why in of.accounts.items():
+        if name in names:
+            draft.find(
+                f"{of.code}-006",
+                f"The account {name} stays: it {why}.",
+                remedy=f"Remove it after the move where nothing of it is needed: userdel {name}",
+                severity=Severity.NOTE,
+            )

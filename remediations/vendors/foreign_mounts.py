@@ -1,0 +1,88 @@
+"""Disks that a cloud lends to a machine while it runs, and folders of its host: they do not come along, and neither does what is on them.
+
+Sources: fstab(5); systemd.mount(5): what is in fstab and does not appear ends the boot in an emergency shell, unless it says nofail.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from migrate.draft import Draft
+from migrate.effects import Severity
+from remediations.fstab import FSTAB, NEEDED, WHO, Mount
+from remediations.mount_table import Row, rewritten, rows
+from remediations.vendors.catalogue import Mounts, Vendor
+
+
+def forget(draft: Draft, vendors: Sequence[Vendor]) -> None:
+    """No line of fstab mounts what only a vendor's machines have, or needs a file on it. The lines become comments that say who and why."""
+    for vendor in vendors:
+        for group in vendor.fstab:
+            given_up = mounts(draft.read(FSTAB) or "", group)
+            for mount in given_up:
+                _tell(draft, vendor, mount)
+            lines = frozenset(mount.row.line for mount in given_up)
+            _give_up(draft, lines, group.why)
+            for mount in given_up:
+                needing = needing_files_on(draft.read(FSTAB) or "", mount)
+                _give_up(
+                    draft,
+                    frozenset(each.row.line for each in needing),
+                    f"needs what was on {mount.file}, which does not come along",
+                )
+
+
+def mounts(text: str, group: Mounts) -> tuple[Mount, ...]:
+    """Return the lines of an fstab that a group means. What the system cannot do without is never meant."""
+    return tuple(mount for mount in map(Mount, rows(text)) if mount.file not in NEEDED and _is_meant(mount, group))
+
+
+def needing_files_on(text: str, gone: Mount) -> tuple[Mount, ...]:
+    """Return the lines whose device is a file or folder on a mount that is given up: swap files, bind mounts, images."""
+    if not gone.file.startswith("/"):
+        return ()
+    left = [
+        mount
+        for mount in map(Mount, rows(text))
+        if mount.file not in NEEDED and mount.spec.startswith("/") and mount.row != gone.row
+    ]
+    return tuple(mount for mount in left if _is_on(mount.spec, gone.file, [other.file for other in left]))
+
+
+def _is_meant(mount: Mount, group: Mounts) -> bool:
+    given = ((group.devices, (mount.spec,)), (group.mountpoints, (mount.file,)), (group.options, mount.options))
+    return all(
+        any(fnmatch.fnmatchcase(word, pattern) for word in words for pattern in patterns)
+        for patterns, words in given
+        if patterns
+    )
+
+
+def _is_on(path: str, mountpoint: str, others: Sequence[str]) -> bool:
+    """Whether a path is below a mount point, and not below one that is nearer to it."""
+    pure = PurePosixPath(path)
+    nearer = (other for other in others if other.startswith(mountpoint.rstrip("/") + "/"))
+    return (
+        pure.is_relative_to(mountpoint)
+        and pure != PurePosixPath(mountpoint)
+        and not any(map(pure.is_relative_to, nearer))
+    )
+
+
+def _give_up(draft: Draft, lines: frozenset[str], why: str) -> None:
+    note = Row(f"{WHO} switched off, because it {why}")
+    draft.edit(
+        FSTAB,
+        lambda text: rewritten(text, lambda row: (note, Row(f"#{row.line}")) if row.line in lines else (row,)),
+        why=why,
+    )
+
+
+def _tell(draft: Draft, vendor: Vendor, mount: Mount) -> None:
+    place = "swap space" if mount.type == "swap" else f"mounted on {mount.file}"
+    draft.find(
+        f"{vendor.code}-007",
+        f"{mount.spec}, {place}, is {vendor.name}'s and does not come along, nor does what was on it.",
+        remedy="Give the instance a volume for it, or swap space, where that is still needed.",
+        severity=Severity.NOTE,
+    )
