@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
+from pydantic import JsonValue
+
 from migrate.effects import (
     Changes,
     Edit,
@@ -278,9 +280,9 @@ class Draft:
         if finding not in self._findings:
             self._findings.append(finding)
 
-    def keep(self, name: str, text: str) -> None:
-        """Keep what the guest was before for the report."""
-        self._facts.append(Fact(self._by, name, text))
+    def keep(self, name: str, text: str, data: JsonValue = None) -> None:
+        """Keep what the guest was before for the report, in words, and as JSON where a program may want to build it again."""
+        self._facts.append(Fact(self._by, name, text, data))
 
     # The layers
 

@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass, field
 from enum import Enum
 
+from pydantic import JsonValue
+
 from migrate.guest import (
     DropPartition,
     Entry,
@@ -93,11 +95,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What the guest was before, kept for the report ("network before: …")."""
+    """What the guest was before, kept for the report ("network before: …"); `data` is the same for programs, where they need more."""
 
     by: str
     name: str
     text: str
+    data: JsonValue = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

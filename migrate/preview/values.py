@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from migrate import hidden
 from migrate.effects import (
@@ -144,6 +144,8 @@ class FactValue(_Model):
     name: Text
     text: Text
     by: str
+    data: JsonValue
+    """The same for programs: of "network before" an interface, from which it can be built again. Null where there is no more than the text."""
 
 
 class ChangesValue(_Model):
@@ -320,8 +322,23 @@ def _changes(changes: Changes) -> ChangesValue:
             )
             for finding in changes.findings
         ),
-        facts=tuple(FactValue(name=fact.name, text=hidden.sentence(fact.text), by=fact.by) for fact in changes.facts),
+        facts=tuple(
+            FactValue(name=fact.name, text=hidden.sentence(fact.text), by=fact.by, data=_sound(fact.data))
+            for fact in changes.facts
+        ),
     )
+
+
+def _sound(value: JsonValue) -> JsonValue:
+    """Return JSON whose texts, which are the guest's, can be shown."""
+    match value:
+        case str():
+            return shown(hidden.sentence(value))
+        case list():
+            return [_sound(each) for each in value]
+        case dict():
+            return {key: _sound(each) for key, each in value.items()}
+    return value
 
 
 def _effect(effect: Effect) -> EffectValue:
