@@ -31,7 +31,7 @@ def _blobs(database: bytes) -> Iterator[bytes]:
             raise GuestError(
                 f"the guest's RPM database is no ndb of version 0: it begins with {magic!r}, version {version}"
             )
-        for at in range(DATABASE_HEADER, min(pages * PAGE, len(database)), SLOT):
+        for at in range(DATABASE_HEADER, pages * PAGE, SLOT):
             mark, number, block, _ = struct.unpack_from("<4sIII", database, at)
             if mark != b"Slot":
                 raise GuestError(f"the guest's RPM database is damaged: no slot at byte {at}")
