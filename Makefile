@@ -1,20 +1,23 @@
-# Two commands for newcomers, each of which runs `setup` itself: make demo, make test.
+# Two commands for newcomers, each of which sets up what it needs: make demo, make test.
 
 MIGRATE := .venv/bin/magalu-migrate
 
-.PHONY: setup demo test unit clean
+.PHONY: setup setup-tests demo test unit clean
 
 setup:
 	@bash .ci/setup
 
+setup-tests:
+	@bash .ci/setup browser
+
 demo: setup
 	@bash .ci/demo
 
-test: setup
+test: setup-tests
 	@.venv/bin/pytest
 
 # Only what needs no appliance, no server, no built guest and no boot: under a minute.
-unit: setup
+unit: setup-tests
 	@.venv/bin/pytest -m "not slow"
 
 clean:
