@@ -69,7 +69,7 @@ def html(preview: Preview, remediations: Sequence[Remediation], *, command: str 
             head=head(preview),
             answer=answer(preview),
             command=command,
-            rows=tuple(_rows(preview)),
+            rows=tuple((word, tuple(rows)) for word, rows in groupby(_rows(preview), key=lambda row: row.word)),
             findings=tuple(_finding(finding, names) for finding in found),
             severities=tuple((word, words.count(word)) for word in dict.fromkeys(words)),
             facts=tuple((fact.name, hidden.sentence(fact.text).strip("\n")) for fact in preview.changes.facts),
@@ -89,6 +89,7 @@ def _environment() -> Environment:
     )
     made.filters["visible"] = visible
     made.filters["line"] = lambda text: visible(text, line=True)
+    made.filters["quoted"] = _quoted
     return made
 
 
@@ -110,6 +111,14 @@ def visible(text: str, *, line: bool = False) -> Markup:
         made += escape(text[at : match.start()]), Markup('<b class="c">{}</b>').format(escaped(match.group()))
         at = match.end()
     return Markup("").join([*made, escape(text[at:])])
+
+
+def _quoted(text: str) -> Markup:
+    """Return our own sentence with what stands between backticks as code."""
+    parts = (visible(part, line=True) for part in text.split("`"))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
 
 
 # The summary

@@ -45,11 +45,11 @@ class Preview:
         return sum(known) if known else None
 
 
-def head(preview: Preview) -> str:
-    """Return what the VM is, in a line."""
+def head(preview: Preview, *, named: bool = True) -> str:
+    """Return what the VM is, in a line that begins with its name."""
     used = preview.used_bytes
-    parts = [
-        preview.vm.name,
+    parts = [preview.vm.name] if named else []
+    parts += [
         preview.os.pretty or preview.os.id or "unknown system",
         "UEFI" if preview.layout.firmware is Firmware.UEFI else "BIOS",
         size(preview.layout.disk_size) + (f", {size(used)} used" if used else ""),
