@@ -9,6 +9,7 @@ Sources: dnf.conf(5), dnf.readthedocs.io/en/latest/api.html, rpmkeys(8).
 import fnmatch
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,11 @@ PYTHON = "/usr/bin/python3"
 """Debian's own, which its dnf is made for; ours may be another."""
 INSIDE = "/rpm"
 DATABASE = "root/var/lib/rpm"
+MODULES = ("/etc/dnf/modules.d", "/etc/dnf/modules.defaults.d")
+"""Which streams of modules the guest has chosen. Source: dnf, "Modularity", dnf.readthedocs.io."""
+PASSWORD = re.compile(rb"(?<=:)//[^/@\s]+@")
+"""librepo names a repository's whole address where it fails."""
+PLAIN = re.compile(r"[\w.+-]+")
 LIMITS = Limits(address_space=4 << 30, cpu_seconds=600)
 LISTS_FRESH_S = 3600
 """How long fetched metadata is used again, by a second run on the same work folder."""
@@ -176,6 +182,10 @@ class Repositories:
             for name, each in self._system.installed.packages.items()
             if record(each).nevra not in drafted and name not in renewed
         ]
+        if early := [name for name in unwanted if installed[name] in added.values()]:
+            raise PackagesUnavailable(
+                f"{', '.join(early)} would be installed by a step before, and removed by this one"
+            )
         online = bool(wanted or added)
         if wanted and not self._usable() and not self._offered:
             raise PackagesUnavailable(
@@ -264,7 +274,7 @@ class Repositories:
             ) from error
         finally:
             (self._root / "request.json").unlink()  # it holds the passwords of repositories
-        answer = _Answer.model_validate_json(said.stdout)
+        answer = _Answer.model_validate_json(PASSWORD.sub(b"//", said.stdout))
         for trouble in answer.trouble:
             self._tell(f"not all of the guest's repositories answer: {trouble}", "warning")
         return answer
@@ -333,6 +343,11 @@ class Repositories:
         for name in (DATABASE, "cache", "persist", "keyrings"):
             give(self._root / name)
         self._backend = rpmdb.copied(self._files, self._run, self._root / DATABASE)
+        for folder in MODULES:
+            below = f"root{folder}"
+            (self._root / below).mkdir(parents=True, exist_ok=True)
+            for name in filter(PLAIN.fullmatch, self._files.names(resolved(self._files, folder))):
+                self._write(f"{below}/{name}", text_of(self._files, f"{folder}/{name}") or "")
         # libdnf reads rpm's settings anew whenever it likes: they are where rpm looks for a user's.
         self._write("home/.rpmmacros", f"%_dbpath /var/lib/rpm\n%_db_backend {self._backend}\n")
         trusted = rpmdb.keys(self._run, self._root, INSIDE, DATABASE, self._backend)
