@@ -44,11 +44,12 @@ class UsageError(MigrateError):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason why a VM cannot be moved: a stable code (`SRC-003`), what was found, and what would mend it."""
+    """One reason why a VM cannot be moved: a stable code (`SRC-003`), what was found, and what would mend it; `details` are lines of evidence."""
 
     code: str
     text: str
     remedy: str | None = None
+    details: tuple[str, ...] = ()
 
 
 class NotMigratable(MigrateError):

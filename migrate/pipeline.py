@@ -7,7 +7,7 @@ ended: whatever is finished and still true is not done again. Every refusal come
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -99,15 +99,35 @@ def look(
     with run.stage("freeze") as stage:
         token = source.freeze(vm, ref.name)
         stage.summary = _FROZEN
-    with (
-        run.stage("look") as stage,
-        source.frozen(token) as disks,
-        _boot_disk(vm, disks).nbd() as uri,
-        rooms.look(run, uri, vm.firmware) as guest,
-    ):
-        found = examined(run, vm, guest, remediations, settings)
+    with run.stage("look") as stage:
+        found = _looked(run, source, token, vm, rooms, remediations, settings)
         stage.summary = found.os.pretty or found.os.id
     return found
+
+
+def _looked(
+    run: Run, source: Source, token: str, vm: Vm, rooms: Rooms, remediations: Sequence[Remediation], settings: Settings
+) -> Preview:
+    with (
+        source.frozen(token) as disks,
+        _boot_disk(vm, disks).nbd() as uri,
+        _named(vm),
+        rooms.look(run, uri, vm.firmware) as guest,
+    ):
+        return examined(run, vm, guest, remediations, settings)
+
+
+@contextmanager
+def _named(vm: Vm) -> Iterator[None]:
+    """A guest that cannot be opened is refused by its VM's name; where the VM has further disks, they are named too."""
+    try:
+        yield
+    except NotMigratable as refusal:
+        if refusal.subject == vm.name:
+            raise
+        more = [f'disk "{disk.name}" ({size(disk.size)}) of the VM was not looked at' for disk in vm.disks[1:]]
+        first, *others = refusal.reasons
+        raise NotMigratable(vm.name, [replace(first, details=(*first.details, *more)), *others]) from refusal
 
 
 def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Preview:
@@ -128,7 +148,10 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
         stage.summary = _described(vm)
     sent = job.result("transfer", Sent)
     reasons = [] if order.skip_data_disks else _data_disk_reasons(vm)
-    _refuse(vm.name, reasons + _target_reasons(order, vm.firmware, sent.bytes if sent else None))
+    reasons += _target_reasons(order, vm.firmware, sent.bytes if sent else None)
+    if reasons and source.freezes_nothing and job.result("remediate", Repaired) is None:
+        reasons += _guest_reasons(run, source, vm, rooms, order)
+    _refuse(vm.name, reasons)
     with _timed(run, outcome, "freeze") as stage:
         token = source.freeze(vm, order.name)
         stage.summary = _FROZEN
@@ -147,6 +170,20 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
     source.release(token)
     outcome.status = "active"
     return outcome
+
+
+def _guest_reasons(run: Run, source: Source, vm: Vm, rooms: Rooms, order: Order) -> list[Reason]:
+    """Return why the guest would be refused, for a VM that is refused anyhow: all that must be mended is said at once."""
+    with run.stage("look") as stage:
+        try:
+            found = _looked(run, source, source.freeze(vm, order.name), vm, rooms, order.remediations, order.settings)
+        except NotMigratable as refusal:
+            return list(refusal.reasons)
+        except GuestError as error:
+            run.tell(Note(f"the guest could not be looked at: {error}", "warning"))
+            return []
+        stage.summary = found.os.pretty or found.os.id
+    return _finding_reasons(found.changes.findings, order)
 
 
 def _begin_again(job: Job) -> None:
@@ -209,6 +246,7 @@ def _repaired(run: Run, job: Job, rooms: Rooms, order: Order, outcome: Outcome, 
     """Look, refuse or repair, and look again: a repaired guest that still wants a change is not what was promised."""
     with (
         _timed(run, outcome, "remediate") as stage,
+        _named(vm),
         rooms.repair(run, uri, job.overlay, vm.firmware) as repair,
     ):
         before = examined(run, vm, repair.guest, order.remediations, order.settings)

@@ -186,6 +186,7 @@ def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, 
         found = [(head, "bold red")]
         for reason in error.reasons:
             found.append((f"  {reason.code:<10} {shown(reason.text)}", ""))
+            found += [(f"  {'':<10} {shown(line)}", "") for line in reason.details]
             if reason.remedy:
                 found.append((f"  {'':<10} {shown(reason.remedy)}", ""))
         return found

@@ -81,6 +81,10 @@ class BlockSource(Protocol):
 
 
 class Source(Protocol):
+    @property
+    def freezes_nothing(self) -> bool:
+        """Whether `freeze` leaves the source as it is: a VM that will be refused may be looked at, too."""
+
     def vms(self) -> Iterator[VmRef]:
         """Yield what there is to migrate."""
 

@@ -47,7 +47,7 @@ from migrate.source import Firmware, Source, VmRef
 from migrate.target import ObjectRef
 from migrate.text import shown
 from remediations import BUILTIN
-from remediations.cloud_init import packages_for
+from remediations.needed_packages import packages_for
 
 REMEDIATIONS: Sequence[Remediation] = BUILTIN
 
@@ -111,17 +111,23 @@ class _Rooms:
     host: Host
     choice: Choice
     offers: Offers
+    root: str | None
 
     def look(self, run: Run, uri: str, firmware: Firmware | None) -> AbstractContextManager[Guest]:
-        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers).look(run, uri, firmware)
+        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers, self.root).look(run, uri, firmware)
 
     def repair(self, run: Run, uri: str, overlay: Path, firmware: Firmware | None) -> AbstractContextManager[Repair]:
-        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers).repair(run, uri, overlay, firmware)
+        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers, self.root).repair(
+            run, uri, overlay, firmware
+        )
 
 
-def rooms(host: Host, choice: str, offered: Offers = ladder.NO_OFFERS) -> Rooms:
-    """Return the rooms of this machine; `offered` is what the user brings for guests that lack packages."""
-    return _Rooms(host, Choice(choice), offered)
+def rooms(host: Host, choice: str, offered: Offers = ladder.NO_OFFERS, root: str | None = None) -> Rooms:
+    """Return the rooms of this machine.
+
+    `offered` is what the user brings for guests that lack packages; `root` names the root file system where there are several.
+    """
+    return _Rooms(host, Choice(choice), offered, root)
 
 
 def offers(repos: Sequence[str], bundles: Sequence[Path], *, offline: bool) -> Offers:

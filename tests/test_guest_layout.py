@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from migrate.errors import GuestError
+from migrate.errors import GuestError, NotMigratable, UsageError
 from migrate.guest import Entry, File, Filesystem, Folder, Kind, Link
 from migrate.guests.appliance import open_appliance
 from migrate.guests.cell import Unsuitable
@@ -183,7 +183,7 @@ def test_a_journal_that_was_not_replayed_is_replayed_for_the_room_and_not_on_the
 
 
 @pytest.mark.slow
-def test_a_disk_with_two_systems_is_refused_by_name(run: Run) -> None:
+def test_of_two_systems_on_a_disk_one_must_be_named(run: Run) -> None:
     put(run.work / "tree", GUEST)
     disk = run.work / "two.raw"
     with disk.open("wb") as file:
@@ -205,12 +205,20 @@ def test_a_disk_with_two_systems_is_refused_by_name(run: Run) -> None:
             disk,
             "30M",
         )
-    with (
-        served(run, disk, "raw") as uri,
-        pytest.raises(GuestError, match=r'several systems .* /dev/sda1 ext4 "one", /dev/sda2 ext4 "two"'),
-        open_room(run, uri, None),
-    ):
-        pass
+    with served(run, disk, "raw") as uri:
+        with pytest.raises(NotMigratable) as refused, open_room(run, uri, None):
+            pass
+        (reason,) = refused.value.reasons
+        assert reason.code == "GUEST-005"
+        assert [line.split(maxsplit=2)[1] for line in reason.details] == ["/dev/sda1", "/dev/sda2"]
+        for root in ("/dev/sda2", "LABEL=two"):
+            with open_room(run, uri, None, root=root) as chosen:
+                assert chosen.layout.root == "/dev/sda2"
+        with (
+            pytest.raises(UsageError, match="--root /dev/sda3: there is no root"),
+            open_room(run, uri, None, root="/dev/sda3"),
+        ):
+            pass
 
 
 def _empty(path: Path) -> None:
@@ -232,18 +240,24 @@ def _luks(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "said"),
-    [(_empty, "no file system at all"), (_swap, "/dev/sda swap"), (_luks, "/dev/sda LUKS-encrypted")],
+    [
+        (_empty, ("GUEST-004", "disk 1: 16 MiB, no partition table")),
+        (_swap, ("GUEST-004", "  /dev/sda          16 MiB  swap")),
+        (_luks, ("GUEST-001", "  /dev/sda          16 MiB  LUKS-encrypted")),
+    ],
     ids=["empty", "swap", "luks"],
 )
 def test_a_disk_without_a_system_is_refused_with_what_was_seen(
-    run: Run, make: Callable[[Path], None], said: str
+    run: Run, make: Callable[[Path], None], said: tuple[str, str]
 ) -> None:
     disk = run.work / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(16 * MIB)
     make(disk)
-    with served(run, disk, "raw") as uri, pytest.raises(GuestError, match=said), open_room(run, uri, None):
+    with served(run, disk, "raw") as uri, pytest.raises(NotMigratable) as refused, open_room(run, uri, None):
         pass
+    (reason,) = refused.value.reasons
+    assert (reason.code, reason.details[-1]) == said
 
 
 @pytest.mark.slow

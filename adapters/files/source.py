@@ -67,6 +67,10 @@ class FileSource:
                 self._run.tell(Note(text, "warning"))
             return look.vm
 
+    @property
+    def freezes_nothing(self) -> bool:
+        return True
+
     def freeze(self, vm: Vm, name: str) -> str:
         """Check all that takes time, and return a token with what the files are like. Nothing is made; `name` is not used.
 

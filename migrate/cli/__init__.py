@@ -59,7 +59,12 @@ def preview(address: str, options: GuestOptions) -> None:
         settings = options.settings
         source, ref = wiring.source(run, address, options.disk_format)
         found = look(
-            run, source, ref, wiring.rooms(wiring.Host(), options.room, options.offers), wiring.REMEDIATIONS, settings
+            run,
+            source,
+            ref,
+            wiring.rooms(wiring.Host(), options.room, options.offers, options.root),
+            wiring.REMEDIATIONS,
+            settings,
         )
     if options.output == "json":
         print_json({"status": "can go" if found.can_go else "refused", **previews.to_json(found)})
@@ -83,7 +88,9 @@ def inspect(address: str, options: GuestOptions) -> None:
     """
     with running(options.output) as run:
         source, ref = wiring.source(run, address, options.disk_format)
-        found = look(run, source, ref, wiring.rooms(wiring.Host(), options.room), (), options.settings)
+        found = look(
+            run, source, ref, wiring.rooms(wiring.Host(), options.room, root=options.root), (), options.settings
+        )
     if options.output == "json":
         print_json(previews.inventory_json(found))
     else:
@@ -180,7 +187,9 @@ def vm(
                     strict=strict,
                 )
                 try:
-                    outcome = migrate_vm(run, job, source, wiring.rooms(host, options.room, offers), order)
+                    outcome = migrate_vm(
+                        run, job, source, wiring.rooms(host, options.room, offers, options.root), order
+                    )
                 except Stopped as stopped:
                     if not job.is_blank:
                         stopped.hint = (

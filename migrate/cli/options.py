@@ -1,6 +1,7 @@
 """The options that several commands share."""
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ class GuestOptions:
     ask: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     waive: tuple[str, ...] = ()
+    repo: tuple[str, ...] = ()
+    bundle: tuple[Path, ...] = ()
+    offline: bool = False
+    root: str | None = None
 
     @property
     def words(self) -> list[str]:
@@ -42,6 +47,10 @@ class GuestOptions:
         said += [f"--ask={name}" for name in self.ask]
         said += [f"--only={name}" for name in self.only]
         said += [f"--waive={code}" for code in self.waive]
+        said += [f"--repo={_PASSWORD.sub('//…@', text)}" for text in self.repo]
+        said += [f"--bundle={folder}" for folder in self.bundle]
+        said += ["--offline"] if self.offline else []
+        said += [f"--root={self.root}"] if self.root else []
         said += ["--keep-machine-id"] if self.keep_machine_id else []
         return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
 
@@ -53,15 +62,24 @@ class GuestOptions:
         return {
             "address": ref.address,
             "format": self.disk_format,
+            "root": self.root,
             "image": image,
             **cloud,
             "profile": self.profile,
             "skip": [*sorted(set(self.skip))],
             "ask": [*sorted(set(self.ask))],
             "only": [*sorted(set(self.only))],
+            "repo": [_PASSWORD.sub("//", text) for text in self.repo],
+            "bundle": [str(folder) for folder in self.bundle],
+            "offline": self.offline,
             "keep_machine_id": self.keep_machine_id,
             "force_datasource": self.force_datasource,
         }
+
+    @property
+    def offers(self) -> wiring.Offers:
+        """What is brought for guests that lack packages. Raise UsageError, or BundleBroken for a bundle that is none."""
+        return wiring.offers(self.repo, self.bundle, offline=self.offline)
 
     @property
     def settings(self) -> Settings:
@@ -84,6 +102,9 @@ class GuestOptions:
         )
 
 
+_PASSWORD = re.compile(r"//[^/@\s]*@")
+"""The name and password in an address: neither shown nor kept."""
+
 work_option = click.option(
     "--work",
     type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
@@ -101,6 +122,11 @@ output_option = click.option(
 )
 GUEST_OPTIONS = (
     click.option("--format", "disk_format", help="What the disk is, e.g. raw for one without a partition table."),
+    click.option(
+        "--root",
+        metavar="DEVICE",
+        help="The root file system, where the disk holds several systems: /dev/sda2, UUID=… or LABEL=….",
+    ),
     click.option(
         "--room",
         type=click.Choice(["auto", "appliance", "overlay"]),
@@ -126,6 +152,21 @@ GUEST_OPTIONS = (
         metavar="CODE",
         help="Accept what a finding tells, e.g. NET-007; may be repeated.",
     ),
+    click.option(
+        "--repo",
+        multiple=True,
+        metavar="REPO",
+        help="Where to get packages that the guest lacks, if its own repositories do not serve: "
+        "'deb [signed-by=FILE] URL SUITE COMPONENTS', the address of an RPM repository, or a folder; may be repeated.",
+    ),
+    click.option(
+        "--bundle",
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
+        metavar="FOLDER",
+        help="Take packages from a bundle (`bundle make`); where it suffices no network is touched. May be repeated.",
+    ),
+    click.option("--offline", is_flag=True, help="Do not ask the guest's own repositories."),
     click.option(
         "--keep-machine-id",
         is_flag=True,

@@ -5,12 +5,13 @@ some milliseconds; those that start a program in the appliance take 0.2 s under 
 """
 
 import os
+import re
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import guestfs
 
 from migrate.errors import GuestError, MigrateError, Stopped
 from migrate.guest import Filesystem, Layout
+from migrate.guests import extfs
 from migrate.guests.disks import (
     EXT,
     EXTENDED,
@@ -28,9 +30,21 @@ from migrate.guests.disks import (
     filesystem,
     find_filesystem,
     fstab_lines,
-    many_roots,
-    no_root,
 )
+from migrate.guests.refusals import (
+    BOOT_CONFIGS,
+    ENTRY_FOLDERS,
+    OTHER_SYSTEMS,
+    Found,
+    Read,
+    no_root,
+    not_a_root,
+    root_argument,
+    several_roots,
+    snapshot_root,
+    unwritable,
+)
+from migrate.guests.system import assignments
 from migrate.run import Note, Run
 from migrate.source import Firmware
 
@@ -200,16 +214,27 @@ class Mounted:
     mountpoints: tuple[str, ...]
 
 
-def mount_guest(run: Run, call: Calls, hint: Firmware | None, known: Layout | None = None) -> Mounted:
+def mount_guest(
+    run: Run, call: Calls, hint: Firmware | None, known: Layout | None = None, wanted: str | None = None
+) -> Mounted:
     """Find the root file system and mount it, writable, and what its fstab adds. A dirty journal is replayed: the overlay is ours.
 
-    What the overlay room found out before is `known`, and not asked again: that takes 4 s under emulation. Raise GuestError where there is no
-    root, or where /boot, /usr, /var or the EFI system partition does not mount.
+    What the overlay room found out before is `known`, and not asked again: that takes 4 s under emulation. `wanted` names the root, as
+    fstab(5) would, where there are several. Raise NotMigratable where there is no root, or where it, /boot, /usr, /var or the EFI system
+    partition cannot be changed.
     """
     tables = [] if known else [_table(call, device, number) for number, device in enumerate(call.list_devices())]
     filesystems = known.filesystems if known else tuple(filesystems_of(call, tables))
-    root, options = (known.root_filesystem, "rw") if known else _root(call, filesystems)
+    failures = _check(call, filesystems)
+    root, options = (
+        (known.root_filesystem, "rw")
+        if known
+        else _root(call, Found(tables, filesystems, _reader(call), failures), wanted)
+    )
+    if root.device in failures:
+        raise unwritable(root.device, "/", failures[root.device])
     call.mount_options(options, root.device, "/")
+    _refuse_snapshot(call, root, options)
     fstab = _text(call, "/etc/fstab")
     mounted = Mounted(known or assembled(tables, filesystems, root.device, fstab, hint), ("/",))
     for line in sorted(fstab_lines(fstab), key=lambda line: line.mountpoint):
@@ -221,29 +246,79 @@ def mount_guest(run: Run, call: Calls, hint: Firmware | None, known: Layout | No
         try:
             if not call.is_dir(line.mountpoint):
                 call.mkdir_p(line.mountpoint)
+            if fs.device in failures:
+                raise GuestError(failures[fs.device])
             call.mount_options(",".join(["rw", *subvolume]), fs.device, line.mountpoint)
         except GuestError as error:
             if line.mountpoint in ("/boot", "/usr", "/var", "/boot/efi", "/efi"):
-                raise
+                raise unwritable(fs.device, line.mountpoint, failures.get(fs.device, plain(error))) from error
             run.tell(Note(f"{line.mountpoint} of the guest is left as it is: {error.message}", "warning"))
             continue
         mounted.mountpoints += (line.mountpoint,)
     return mounted
 
 
-def _root(call: Calls, filesystems: Sequence[Filesystem]) -> tuple[Filesystem, str]:
-    roots = [(fs, options) for fs in filesystems if (options := _mounts_as_root(call, fs)) is not None]
-    if not roots:
-        raise no_root(filesystems)
+def _check(call: Calls, filesystems: Sequence[Filesystem]) -> dict[str, str]:
+    """Check what the kernel marked as damaged, and mend what mends by itself; return what is left to say, by device."""
+    failures = {}
+    for fs in filesystems:
+        if fs.type in EXT and extfs.state(bytes(call.pread_device(fs.device, 256, extfs.SUPERBLOCK))).has_errors:
+            try:
+                call.e2fsck(fs.device, correct=True)
+            except GuestError as error:
+                failures[fs.device] = f"it is damaged, and fsck does not mend it by itself: {plain(error)}"
+    return failures
+
+
+def _reader(call: Calls) -> Read:
+    return lambda device, offset, count: bytes(call.pread_device(device, count, offset))
+
+
+def plain(error: GuestError) -> str:
+    """Return what the appliance said, without its own words around it."""
+    said = error.message.removeprefix("the guest's disk in the appliance: ")
+    return " ".join(re.sub(r"^\w+: ", "", said).split())[-300:]
+
+
+def _root(call: Calls, found: Found, wanted: str | None) -> tuple[Filesystem, str]:
+    """Return the root and the options that mount it."""
+    failures = dict(found.failures)
+    roots: list[tuple[Filesystem, str]] = []
+    names: dict[str, str] = {}
+    configs: list[str] = []
+    for fs in found.filesystems:
+        if fs.type in NOT_MOUNTED or fs.type not in EXT | OTHER_SYSTEMS or fs.device in failures:
+            continue
+        for options in _choices(call, fs):
+            try:
+                call.mount_options(options, fs.device, "/")
+            except GuestError as error:
+                failures.setdefault(fs.device, f"it does not mount: {plain(error)}")
+                continue
+            try:
+                if call.is_file("/etc/fstab") and _has_release(call):
+                    roots.append((fs, options))
+                    names[fs.device] = _name(call)
+                    break
+                configs += _boot_configs(call)
+            finally:
+                call.umount("/")
+    if wanted is not None:
+        named = find_filesystem(found.filesystems, wanted)
+        if (chosen := next((root for root in roots if root[0] == named), None)) is None:
+            raise not_a_root(wanted, names)
+        return chosen
     if len(roots) > 1:
-        raise many_roots([fs for fs, _ in roots])
+        raise several_roots(names)
+    if not roots:
+        kernels = root_argument(configs)
+        missing = kernels if kernels is not None and find_filesystem(found.filesystems, kernels) is None else None
+        raise no_root(replace(found, failures=failures, kernels_root=missing))
     return roots[0]
 
 
-def _mounts_as_root(call: Calls, fs: Filesystem) -> str | None:
-    """Return the options that mount the root file system, where this is it: btrfs keeps it in a subvolume."""
-    if fs.type in NOT_MOUNTED or fs.type not in EXT | {"xfs", "btrfs", "f2fs", "jfs", "reiserfs"}:
-        return None
+def _choices(call: Calls, fs: Filesystem) -> list[str]:
+    """Return the options that may mount the root on a file system: btrfs keeps it in a subvolume."""
     choices = ["rw"]
     if fs.type == "btrfs":
         with suppress(GuestError):
@@ -252,17 +327,37 @@ def _mounts_as_root(call: Calls, fs: Filesystem) -> str | None:
             call.umount("/")
             # Its snapshots look like roots too; the default subvolume and the usual names come first. mkfs.btrfs(8), snapper(8).
             choices += [f"rw,subvol={path}" for path in ("@", "root", "@rootfs", "@/root") if path in paths]
-    for options in choices:
-        try:
-            call.mount_options(options, fs.device, "/")
-        except GuestError:
-            continue
-        try:
-            if call.is_file("/etc/fstab") and _has_release(call):
-                return options
-        finally:
-            call.umount("/")
-    return None
+    return choices
+
+
+def _name(call: Calls) -> str:
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        with suppress(GuestError):
+            values = assignments(bytes(call.pread(path, 1 << 16, 0)).decode("utf-8", "replace"))
+            return values.get("PRETTY_NAME") or values.get("ID") or "a Linux system"
+    return "a Linux system"
+
+
+def _boot_configs(call: Calls) -> list[str]:
+    """Return the texts of the boot loader's configuration on what is mounted."""
+    paths = [f"/{config}" for config in BOOT_CONFIGS]
+    for folder in ENTRY_FOLDERS:
+        with suppress(GuestError):
+            paths += [f"{folder}/{name}" for name in call.ls(folder)] if call.is_dir(folder) else []
+    texts = []
+    for path in paths:
+        with suppress(GuestError):
+            if call.is_file(path):
+                texts.append(_text(call, path))
+    return texts
+
+
+def _refuse_snapshot(call: Calls, root: Filesystem, options: str) -> None:
+    """Raise NotMigratable for a btrfs root that takes no writes: mounting it says nothing. Source: btrfs-property(8), "ro"."""
+    if root.type == "btrfs":
+        shown = call.btrfs_subvolume_show("/")
+        if "readonly" in str(shown.get("Flags", "")):
+            raise snapshot_root(root.device, str(shown.get("Name", "")) or options)
 
 
 def _has_release(call: Calls) -> bool:

@@ -242,36 +242,7 @@ def assembled(
     return Layout(found, root, firmware_of(tables, hint), tables[0].size, tables[0].kind)
 
 
-def seen(filesystems: Sequence[Filesystem]) -> str:
-    """Say in words what is there: for a guest whose root is not found."""
-    if not filesystems:
-        return "no file system at all"
-    return ", ".join(
-        f"{fs.device} {LOCKED.get(fs.type, fs.type)}" + (f' "{fs.label}"' if fs.label else "") for fs in filesystems
-    )
-
-
-def no_root(filesystems: Sequence[Filesystem]) -> GuestError:
-    locked = [fs for fs in filesystems if fs.type in LOCKED]
-    if locked:
-        return GuestError(
-            f"the guest's root file system was not found; seen: {seen(filesystems)}",
-            hint="An encrypted disk cannot be repaired from outside: decrypt it in the source first.",
-        )
-    return GuestError(
-        f"no file system on the guest's disk has both /etc/os-release and /etc/fstab; seen: {seen(filesystems)}",
-        hint="Only Linux guests with their root file system on this disk can be moved.",
-    )
-
-
 def is_root(kind: Callable[[str], Kind]) -> bool:
     """Whether a file system is the root of a Linux system, by what is at its paths; os-release is often a link."""
     has_release = any(kind(path) in (Kind.FILE, Kind.LINK) for path in ("/etc/os-release", "/usr/lib/os-release"))
     return has_release and kind("/etc/fstab") is Kind.FILE
-
-
-def many_roots(roots: Sequence[Filesystem]) -> GuestError:
-    return GuestError(
-        f"several systems are on the guest's disk: {seen(roots)}",
-        hint="It cannot be told which one starts. Remove the others in the source, or move a disk that holds one.",
-    )

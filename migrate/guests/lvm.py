@@ -34,6 +34,41 @@ class Volume:
         return f"/dev/{self.group}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Physical:
+    """A physical volume as its group knows it: its UUID, the device that it was last, and its size in bytes."""
+
+    uuid: str
+    device: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    name: str
+    physical: tuple[Physical, ...]
+
+
+def groups(read: Callable[[int, int], bytes]) -> tuple[Group, ...]:
+    """Return the groups that a physical volume's metadata tells of, and which volumes they lie on. Raise GuestError where it is broken."""
+    text = metadata(read)
+    found = parsed(text) if text is not None else {}
+    return tuple(
+        Group(name, tuple(_physical(values) for values in _section(group, "physical_volumes").values()))
+        for name, group in found.items()
+        if isinstance(group, dict)
+    )
+
+
+def _physical(values: Value) -> Physical:
+    if not isinstance(values, dict):
+        raise GuestError("the LVM metadata of the guest is broken: a physical volume is no section")
+    sectors = values.get("dev_size")
+    return Physical(
+        str(values.get("id", "")), str(values.get("device", "?")), (sectors if isinstance(sectors, int) else 0) * SECTOR
+    )
+
+
 def volumes(read: Callable[[int, int], bytes]) -> tuple[Volume, ...]:
     """Return the readable volumes of a physical volume; `read(offset, size)` reads it. Raise GuestError where its metadata is broken."""
     text = metadata(read)

@@ -5,7 +5,6 @@ migrate.guests.carry. Where the guest is on more than plain ext2/3/4 partitions,
 """
 
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -26,21 +25,18 @@ from migrate.guest import (
     PackageChange,
     Rebuild,
 )
-from migrate.guests import programs, rebuilds
+from migrate.guests import extfs, programs, rebuilds
 from migrate.guests.agent import AgentFiles, open_agent
 from migrate.guests.cell import READING, ROOM, Cell, Unsuitable, open_cell
 from migrate.guests.disks import (
     EXT,
-    LOCKED,
     Table,
     assembled,
     filesystem,
     find_filesystem,
     fstab_lines,
     is_root,
-    many_roots,
     mapped_name,
-    no_root,
     probed,
     read_filesystems,
     read_table,
@@ -51,7 +47,20 @@ from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.lvm import volumes
 from migrate.guests.packages import Packages
 from migrate.guests.paths import resolved
-from migrate.guests.system import System
+from migrate.guests.refusals import (
+    BOOT_CONFIGS,
+    ENTRY_FOLDERS,
+    OTHER_ROOTS,
+    OTHER_SYSTEMS,
+    Found,
+    Read,
+    no_root,
+    not_a_root,
+    root_argument,
+    several_roots,
+    unwritable,
+)
+from migrate.guests.system import System, os_of
 from migrate.run import Limits, Run
 from migrate.source import Firmware
 
@@ -276,18 +285,24 @@ class RoomGuest:
 
 
 @contextmanager
-def open_room(run: Run, uri: str, hint: Firmware | None, offers: Offers = NO_OFFERS) -> Iterator[RoomGuest]:
-    """Open the guest on a disk that NBD serves. Leaving forgets all that was not carried. Raise Unsuitable, or GuestError where there is no guest."""
+def open_room(
+    run: Run, uri: str, hint: Firmware | None, offers: Offers = NO_OFFERS, root: str | None = None
+) -> Iterator[RoomGuest]:
+    """Open the guest on a disk that NBD serves. Leaving forgets all that was not carried.
+
+    `root` names its root file system, as fstab(5) would, where there are several. Raise Unsuitable; or NotMigratable where there is no guest
+    that can be opened.
+    """
     with ExitStack() as stack:
         cell = stack.enter_context(open_cell(run))
         agent = stack.enter_context(open_agent(cell, "/"))
         disk = Disk(cell, uri, stack.enter_context(cell.disk(uri, "disk")))
         table = read_table(cell, disk.path, 0)
         placed = list(_placed(disk, table))
-        lowers = {each.fs.device: _mount_ext(stack, disk, each) for each in placed if each.fs.type in EXT}
-        filesystems = [each.fs for each in placed]
-        root = _root(agent, filesystems, lowers)
-        layout = _layout(cell, agent, table, filesystems, lowers, root, hint)
+        lowers, failures = _mounted_ext(stack, disk, placed)
+        found = Found([table], [each.fs for each in placed], disk.reader(placed), failures)
+        chosen = _root(agent, found, lowers, root)
+        layout = _layout(cell, agent, table, found.filesystems, lowers, chosen, hint)
         cell.tool(["mkdir", "-p", MERGED, f"{ROOM}/tools"])
         layers: list[Layer] = []
         for fs in sorted(layout.filesystems, key=lambda fs: fs.mountpoint or ""):
@@ -299,6 +314,8 @@ def open_room(run: Run, uri: str, hint: Firmware | None, offers: Offers = NO_OFF
                 raise Unsuitable(f"{fs.mountpoint}, where its fstab mounts {fs.device}, is no folder")
             if fs.device in lowers:
                 layers.append(_mount_layer(cell, fs, lowers[fs.device], len(layers)))
+            elif fs.mountpoint.split("/")[1] in NEEDED and fs.device in failures:
+                raise unwritable(fs.device, fs.mountpoint, failures[fs.device])
             elif fs.mountpoint.split("/")[1] in NEEDED:
                 raise Unsuitable(f"{fs.mountpoint} of the guest is on {fs.device}, which is {fs.type}")
         yield RoomGuest(run, cell, agent, layout, layers, offers)
@@ -311,6 +328,11 @@ class Disk:
     cell: Cell
     uri: str
     path: str
+
+    def reader(self, placed: Sequence["Placed"]) -> Read:
+        """Return what reads each of the devices by name."""
+        offsets = {each.fs.device: each.offset for each in placed}
+        return lambda device, offset, count: self.read(offsets[device] + offset, count)
 
     def read(self, offset: int, size: int) -> bytes:
         words = [
@@ -345,19 +367,38 @@ def _placed(disk: Disk, table: Table) -> Iterator[Placed]:
                     yield Placed(filesystem(found, volume.device, volume.size, None, None, None, None), offset)
 
 
+class Damaged(Exception):
+    """A file system that its own checker does not mend; the text says what it says."""
+
+
+def _mounted_ext(stack: ExitStack, disk: Disk, placed: Sequence[Placed]) -> tuple[dict[str, str], dict[str, str]]:
+    """Mount all that is ext2, ext3 or ext4; return where, and why not, both by device."""
+    lowers, failures = {}, {}
+    for each in placed:
+        if each.fs.type in EXT:
+            try:
+                lowers[each.fs.device] = _mount_ext(stack, disk, each)
+            except Damaged as damage:
+                failures[each.fs.device] = str(damage)
+    return lowers, failures
+
+
 def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> str:
-    """Mount a file system read-only. A dirty journal (every snapshot of a running VM) is replayed before, into a copy that is forgotten."""
+    """Mount a file system read-only. A dirty journal (every snapshot of a running VM) is replayed before, into a copy that is forgotten.
+
+    One that the kernel has marked as damaged is checked there, too. Raise Damaged where that does not mend it.
+    """
     name = placed.fs.device.removeprefix("/dev/").replace("/", "-")
     path, start = disk.path, placed.offset
-    if _needs_recovery(disk, start):
+    if extfs.state(disk.read(start + extfs.SUPERBLOCK, 256)).wants_check:
         # e2fsck forgets an offset when it opens the disk again after the replay: it gets a file of its own.
         path, start = stack.enter_context(disk.cell.disk(disk.uri, f"{name}-alone", (start, placed.fs.size))), 0
         try:
-            disk.cell.tool(["e2fsck", "-p", path], limits=READING, ok=(0, 1))
+            checked = disk.cell.tool(["e2fsck", "-p", path], limits=READING, ok=(0, 1, UNMENDED))
         except ToolFailed as error:
-            raise Unsuitable(
-                f"the journal of {placed.fs.device} could not be replayed here: {_last(error.stderr)}"
-            ) from error
+            raise Unsuitable(f"{placed.fs.device} could not be checked here: {_last(error.stderr)}") from error
+        if checked.status == UNMENDED:
+            raise Damaged(f"it is damaged, and fsck does not mend it by itself: {_complaint(checked.text)}")
     at = f"{ROOM}/on-{name}"
     options = f"ro,norecovery,offset={start},allow_other,{FOR_EVER}"
     try:
@@ -367,23 +408,69 @@ def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> str:
     return at
 
 
-def _needs_recovery(disk: Disk, start: int) -> bool:
-    """Source: ext4 disk layout, s_feature_incompat at 0x60 of the superblock, INCOMPAT_RECOVER 0x4."""
-    return bool(struct.unpack("<I", disk.read(start + 1024 + 0x60, 4))[0] & 4)
+UNMENDED = 4
+"""e2fsck's status where errors are left: e2fsck(8), EXIT CODE."""
 
 
-def _root(agent: AgentFiles, filesystems: Sequence[Filesystem], lowers: Mapping[str, str]) -> Filesystem:
-    roots = [fs for fs in filesystems if fs.device in lowers and is_root(agent.at(lowers[fs.device]).kind)]
-    if len(roots) > 1:
-        raise many_roots(roots)
-    if roots:
-        return roots[0]
-    others = [fs for fs in filesystems if fs.type not in EXT | {"swap", "vfat"} and fs.type not in LOCKED]
-    volumes_read = any(fs.disk is None for fs in others)
+def _complaint(text: str) -> str:
+    """Return what e2fsck stumbled over, without the file's name, which is ours."""
+    lines = [line.partition(": ")[2].strip() or line.strip() for line in text.splitlines() if line.strip()]
+    return " / ".join(line for line in lines if "UNEXPECTED INCONSISTENCY" not in line and "(i.e.," not in line)[-300:]
+
+
+def _root(agent: AgentFiles, found: Found, lowers: Mapping[str, str], wanted: str | None) -> Filesystem:
+    roots = [fs for fs in found.filesystems if fs.device in lowers and is_root(agent.at(lowers[fs.device]).kind)]
+    others = [fs for fs in found.filesystems if fs.type in OTHER_ROOTS and fs.device not in lowers]
+    volumes_read = any(fs.disk is None for fs in found.filesystems)
     others = [fs for fs in others if not (volumes_read and fs.type == "LVM2_member")]
+    if wanted is not None:
+        named = find_filesystem(found.filesystems, wanted)
+        if named in roots:
+            return named
+        if not others:
+            raise not_a_root(wanted, {fs.device: _name(agent.at(lowers[fs.device])) for fs in roots})
+    elif len(roots) > 1:
+        raise several_roots({fs.device: _name(agent.at(lowers[fs.device])) for fs in roots})
+    elif roots and not _unexplained(agent, lowers, roots[0], others, found.filesystems):
+        return roots[0]
     if others:
         raise Unsuitable("its root file system is on " + " or ".join(f"{fs.device} ({fs.type})" for fs in others))
-    raise no_root(filesystems)
+    raise no_root(replace(found, kernels_root=_kernels_root(agent, lowers, found.filesystems)))
+
+
+def _unexplained(
+    agent: AgentFiles,
+    lowers: Mapping[str, str],
+    root: Filesystem,
+    others: Sequence[Filesystem],
+    filesystems: Sequence[Filesystem],
+) -> bool:
+    """Whether there is what may hold a second system: a file system that the root's fstab does not mount and that is not read here."""
+    entry = agent.at(lowers[root.device]).load("/etc/fstab")
+    lines = fstab_lines(entry.text) if isinstance(entry, File) else ()
+    mounted = {fs.device for line in lines if (fs := find_filesystem(filesystems, line.spec)) is not None}
+    return any(fs.type in OTHER_SYSTEMS and fs.device not in mounted for fs in others)
+
+
+def _name(files: AgentFiles) -> str:
+    try:
+        found = os_of(files)
+    except GuestError:
+        return "a Linux system"
+    return found.pretty or found.id
+
+
+def _kernels_root(agent: AgentFiles, lowers: Mapping[str, str], filesystems: Sequence[Filesystem]) -> str | None:
+    """Return the root that a boot loader here names and that is not here."""
+    texts = []
+    for at in lowers.values():
+        files = agent.at(at)
+        entries = [f"{folder}/{name}" for folder in ENTRY_FOLDERS for name in files.names(folder)]
+        for path in (*(f"/{config}" for config in BOOT_CONFIGS), *entries):
+            if files.kind(path) is Kind.FILE and isinstance(entry := files.load(path), File):
+                texts.append(entry.text)
+    named = root_argument(texts)
+    return named if named is not None and find_filesystem(filesystems, named) is None else None
 
 
 def _layout(

@@ -46,11 +46,15 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """Opens guests. `kvm` says whether hardware virtualisation really works here; `choice` is what the user wants, `offers` what they bring."""
+    """Opens guests. `kvm` says whether hardware virtualisation really works here; `choice` is what the user wants, `offers` what they bring.
+
+    `root` names the root file system of the guest, as fstab(5) would, where there are several.
+    """
 
     kvm: bool
     choice: Choice = Choice.AUTO
     offers: Offers = NO_OFFERS
+    root: str | None = None
 
     @contextmanager
     def look(self, run: Run, uri: str, firmware: Firmware | None) -> Iterator[Guest]:
@@ -60,7 +64,7 @@ class Rooms:
             if guest is None:
                 overlay = stack.enter_context(_scratch_overlay(run, uri))
                 appliance = stack.enter_context(_started(run, overlay, kvm=self.kvm))
-                guest = _launched(run, appliance, firmware, offers=self.offers)
+                guest = _launched(run, appliance, firmware, offers=self.offers, root=self.root)
             yield guest
 
     @contextmanager
@@ -74,7 +78,7 @@ class Rooms:
             appliance = stack.enter_context(_started(run, overlay, kvm=self.kvm))
             room = self._room(run, stack, uri, firmware)
             if room is None:
-                guest = _launched(run, appliance, firmware, offers=self.offers)
+                guest = _launched(run, appliance, firmware, offers=self.offers, root=self.root)
                 yield Repair(guest, lambda: _finish(guest, appliance))
             else:
                 yield Repair(room, lambda: _carried(run, room, appliance, firmware))
@@ -84,7 +88,7 @@ class Rooms:
         if self.choice is Choice.APPLIANCE or (self.choice is Choice.AUTO and self.kvm):
             return None
         try:
-            return stack.enter_context(open_room(run, uri, firmware, self.offers))
+            return stack.enter_context(open_room(run, uri, firmware, self.offers, self.root))
         except Unsuitable as reason:
             if self.choice is Choice.OVERLAY:
                 raise GuestError(
@@ -110,9 +114,10 @@ def _launched(
     firmware: Firmware | None,
     known: Layout | None = None,
     offers: Offers = NO_OFFERS,
+    root: str | None = None,
 ) -> ApplianceGuest:
     appliance.wait()
-    return ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, firmware, known), offers)
+    return ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, firmware, known, root), offers)
 
 
 def _finish(guest: ApplianceGuest, appliance: Appliance) -> None:
