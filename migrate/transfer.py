@@ -142,10 +142,10 @@ def _begun(
     upload = past and target.resume(place.key, past.head.mark, past.head.upload)
     if past and upload and upload.part_bytes == past.head.part_bytes:
         arrived = _arrived(upload, past, place)
-        kept = past.until((1 + len(arrived)) * upload.part_bytes) if arrived else ()
-        if kept:
+        if arrived:
             run.tell(Note(f"going on with an unfinished upload: {len(arrived)} parts have arrived"))
-            end = (kept[-1].number + 1) * CHUNK
+            kept = past.until((1 + len(arrived)) * upload.part_bytes)
+            end = (kept[-1].number + 1) * CHUNK if kept else 0
             done = sum(min(piece.end, end) - piece.offset for piece in disk.extents() if piece.offset < end)
             return upload, Past(past.head, kept, arrived), done
     place.forget()

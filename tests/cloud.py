@@ -1,5 +1,6 @@
 """Pieces of a cloud for the tests of adapters.magalu and adapters.sandbox: all of them real servers on this machine."""
 
+import hashlib
 import re
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from adapters.sandbox.importer import Importer as SandboxImporter
 from adapters.sandbox.shelf import Shelf
 from migrate.run import Event, Run
 from migrate.secret import Secret
-from migrate.target import Requirements
+from migrate.target import ObjectRef, Requirements, Target
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -342,3 +343,16 @@ def observed(url: str) -> Iterator[Observer]:
         acceptor.join()
         for one in open_sockets:
             one.close()
+
+
+def uploaded(target: Target, path: Path, key: str, mark: str = "mark") -> ObjectRef:
+    """The file as an object: a second call finds it."""
+    content = path.read_bytes()
+    there = target.stored(key, mark)
+    if there is not None and there.bytes == len(content):
+        return there
+    upload = target.upload(key, mark)
+    parts = [content[at : at + upload.part_bytes] for at in range(0, len(content), upload.part_bytes)]
+    for number, part in enumerate(parts, 1):
+        upload.send(number, part)
+    return upload.complete([hashlib.md5(part, usedforsecurity=False).hexdigest() for part in parts], len(content))

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from migrate.errors import UsageError
 from migrate.job import Jobs, Ledger, Made
+from migrate.outcome import Frozen
 
 
 def test_the_same_request_finds_the_same_job(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path)
     first = jobs.find("erp01", {"address": "/disks/erp01.ova"})
-    first.finish("freeze", {"token": "x"})
-    assert jobs.find("erp01", {"address": "/disks/erp01.ova"}).result("freeze") == {"token": "x"}
-    assert jobs.find("erp01", {"address": "/other/erp01.ova"}).result("freeze") is None
+    first.finish("freeze", Frozen(token="x"))
+    assert jobs.find("erp01", {"address": "/disks/erp01.ova"}).result("freeze", Frozen) == Frozen(token="x")
+    assert jobs.find("erp01", {"address": "/other/erp01.ova"}).result("freeze", Frozen) is None
 
 
 def test_a_job_s_name_is_a_safe_folder_name(tmp_path: Path) -> None:

@@ -15,7 +15,18 @@ from migrate.errors import Reason, TargetBusy, TargetError, UsageError
 from migrate.run import Note, Run
 from migrate.source import Firmware
 from migrate.target import Image, ObjectRef, Requirements, Target
-from tests.cloud import Notebook, Told, box_credentials, credentials, known_from, qemu_img, s3, settings
+from tests.cloud import (
+    SHA256,
+    Notebook,
+    Told,
+    box_credentials,
+    credentials,
+    known_from,
+    qemu_img,
+    s3,
+    settings,
+    uploaded,
+)
 
 NEEDS = Requirements(vcpu=2, ram_gb=4, disk_gb=43)
 
@@ -39,16 +50,23 @@ def test_a_file_becomes_an_active_image_and_leaves_nothing_behind(box: Sandbox, 
     ledger, told = Notebook(), Told()
     with target(Run(tmp_path, told), box, ledger) as opened:
         assert opened.refuses(name="erp01", size_bytes=image.stat().st_size, firmware=Firmware.UEFI) == []
-        stored = opened.upload(image, key="erp01.qcow2")
+        stored = uploaded(opened, image, "erp01.qcow2")
         done = opened.import_image(
-            stored, name="erp01", firmware=Firmware.UEFI, requirements=NEEDS, description="erp01 from VMware"
+            stored,
+            name="erp01",
+            disk_sha256=SHA256,
+            firmware=Firmware.UEFI,
+            requirements=NEEDS,
+            description="erp01 from VMware",
         )
         assert done == Image(done.id, "erp01", "active")
         assert box.image_file(done.id).read_bytes() == image.read_bytes()
         opened.discard(stored)
         opened.discard(stored)
         with pytest.raises(TargetError, match="nothing is there"):
-            opened.import_image(stored, name="erp01", firmware=Firmware.UEFI, requirements=NEEDS, description="")
+            opened.import_image(
+                stored, name="erp01", disk_sha256=SHA256, firmware=Firmware.UEFI, requirements=NEEDS, description=""
+            )
     assert [f"{what} {kind}" for what, kind, _ in ledger.lines[1:]] == [
         *("will make upload", "will make object", "will make image", "will make image"),
         *("gone upload", "gone object", "gone upload", "gone object"),
@@ -65,10 +83,15 @@ def test_a_second_run_with_the_same_file_finds_object_and_image_and_a_new_file_i
         with target(Run(tmp_path, told), box, Notebook()) as opened:
             size = image.stat().st_size
             assert opened.refuses(name="erp02", size_bytes=size, firmware=Firmware.BIOS) == []
-            stored = opened.upload(image, key="erp02.qcow2")
+            stored = uploaded(opened, image, "erp02.qcow2")
             found.append(
                 opened.import_image(
-                    stored, name="erp02", firmware=Firmware.BIOS, requirements=NEEDS, description="erp02"
+                    stored,
+                    name="erp02",
+                    disk_sha256=SHA256,
+                    firmware=Firmware.BIOS,
+                    requirements=NEEDS,
+                    description="erp02",
                 )
             )
             (reason,) = opened.refuses(name="erp02", size_bytes=None, firmware=Firmware.BIOS)
@@ -80,11 +103,12 @@ def test_a_second_run_with_the_same_file_finds_object_and_image_and_a_new_file_i
 @pytest.mark.slow
 def test_an_object_that_is_not_ours_is_not_imported(run: Run, box: Sandbox, image: Path) -> None:
     with target(run, box, Notebook()) as opened:
-        stored = opened.upload(image, key="erp03.qcow2")
-        with pytest.raises(TargetError, match="not an object that this program uploaded"):
+        stored = uploaded(opened, image, "erp03.qcow2")
+        with pytest.raises(TargetError, match="not the object that this program uploaded"):
             opened.import_image(
-                ObjectRef(stored.bucket, stored.key, stored.bytes + 1),
+                ObjectRef(stored.bucket, stored.key, stored.bytes + 1, stored.mark),
                 name="erp03",
+                disk_sha256=SHA256,
                 firmware=Firmware.BIOS,
                 requirements=NEEDS,
                 description="",
@@ -100,12 +124,17 @@ def test_no_secret_is_in_any_word_of_a_whole_run(
     secrets = [s.reveal() for s in (keys.api_key, keys.access_token, keys.key_id, keys.key_secret)]
     told, ledger = Told(), Notebook()
     with target(Run(tmp_path, told), box, ledger) as opened:
-        stored = opened.upload(image, key="erp04.qcow2")
+        stored = uploaded(opened, image, "erp04.qcow2")
         box.faults.import_fails = True
         try:
             with pytest.raises(TargetError) as caught:
                 opened.import_image(
-                    stored, name="erp04", firmware=Firmware.BIOS, requirements=NEEDS, description="erp04"
+                    stored,
+                    name="erp04",
+                    disk_sha256=SHA256,
+                    firmware=Firmware.BIOS,
+                    requirements=NEEDS,
+                    description="erp04",
                 )
         finally:
             box.faults.import_fails = False
@@ -135,7 +164,7 @@ def test_a_refusal_names_every_reason_at_once(run: Run, box: Sandbox) -> None:
 @pytest.mark.slow
 def test_a_name_that_is_taken_by_hand_is_a_reason(run: Run, box: Sandbox, image: Path) -> None:
     with target(run, box, Notebook()) as opened:
-        stored = opened.upload(image, key="erp07.qcow2")
+        stored = uploaded(opened, image, "erp07.qcow2")
         url = s3(box).generate_presigned_url("get_object", Params={"Bucket": stored.bucket, "Key": stored.key})
         body = {"name": "erp07", "url": url, "platform": "linux", "license": "unlicensed", "architecture": "x86/64"}
         with httpx.Client(
@@ -158,7 +187,6 @@ def test_a_name_that_is_taken_by_hand_is_a_reason(run: Run, box: Sandbox, image:
     [
         {"part_bytes": MIN_PART - 1},
         {"part_bytes": (5 << 30) + 1},
-        {"threads": 0},
         {"url_seconds": 12 * 3600},
         {"url_seconds": 604_001},
     ],
@@ -186,15 +214,19 @@ def test_the_cloud_ends_during_an_import_and_a_second_run_goes_on(run: Run, imag
     folder, ledger = tmp_path / "box", Notebook()
     with sandbox(run, folder) as box, target(run, box, ledger) as opened:
         box.faults.import_s = 60
-        stored = opened.upload(image, key="erp06.qcow2")
+        stored = uploaded(opened, image, "erp06.qcow2")
         where = region("br-se1", api_url=box.api_url, s3_url=box.s3_url)
         hasty = settings(patience=Patience(poll=0.02, deadline=0.1))
         with magalu_target(run, where, box_credentials(box), ledger, hasty) as first, pytest.raises(TargetBusy):
-            first.import_image(stored, name="erp06", firmware=Firmware.BIOS, requirements=NEEDS, description="")
+            first.import_image(
+                stored, name="erp06", disk_sha256=SHA256, firmware=Firmware.BIOS, requirements=NEEDS, description=""
+            )
     begun = {names["name"]: names["id"] for _, _, names in ledger.lines if "id" in names}
     with sandbox(run, folder) as box, target(run, box, ledger, begun) as opened:
-        assert opened.upload(image, key="erp06.qcow2") == stored
-        done = opened.import_image(stored, name="erp06", firmware=Firmware.BIOS, requirements=NEEDS, description="")
+        assert uploaded(opened, image, "erp06.qcow2") == stored
+        done = opened.import_image(
+            stored, name="erp06", disk_sha256=SHA256, firmware=Firmware.BIOS, requirements=NEEDS, description=""
+        )
         assert done.status == "active"
         assert done.id != begun["erp06"]
         assert MARKER in (box.folder / "images/images.json").read_text()

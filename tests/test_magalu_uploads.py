@@ -1,5 +1,5 @@
-import base64
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,22 +9,21 @@ from random import Random
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from adapters.magalu import region
 from adapters.magalu.credentials import Credentials
 from adapters.magalu.storage import Storage, Stored, default_bucket
-from adapters.magalu.uploads import MAX_PARTS, MIB, MIN_PART, Uploader, file_print, part_size
+from adapters.magalu.uploads import MIB, MIN_PART, PartedUpload
 from adapters.sandbox import Sandbox
 from migrate.errors import Stopped, TargetBusy, TargetError
-from migrate.run import Event, Note, Progress, Run
+from migrate.run import Note, Run
 from migrate.secret import Secret
 from migrate.target import ObjectRef
 from tests.cloud import KEY_ID, KEY_SECRET, Notebook, Observer, Told, box_credentials, credentials, known_from, observed
 
 BUCKET = "uploads-of-the-tests"
 PART = MIN_PART
+MARK = "mark-of-the-tests"
 
 
 def noise(path: Path, size: int, seed: int = 1) -> Path:
@@ -45,10 +44,26 @@ def storage(
         opened.close()
 
 
-def upload(run: Run, box: Sandbox, path: Path, key: str, *, url: str | None = None, threads: int = 1) -> ObjectRef:
+def begun(run: Run, opened: Storage, key: str) -> PartedUpload:
+    opened.ensure_bucket(BUCKET)
+    return PartedUpload(run, opened, BUCKET, key, MARK, opened.begin_upload(BUCKET, key, MARK), PART)
+
+
+def parts_of(path: Path) -> list[bytes]:
+    whole = path.read_bytes()
+    return [whole[at : at + PART] for at in range(0, len(whole), PART)]
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def upload(run: Run, box: Sandbox, path: Path, key: str, *, url: str | None = None) -> ObjectRef:
     with storage(run, box, url=url) as opened:
-        opened.ensure_bucket(BUCKET)
-        return Uploader(run, opened, part_bytes=PART, threads=threads).upload(path, BUCKET, key)
+        sent = begun(run, opened, key)
+        for number, part in enumerate(parts_of(path), 1):
+            sent.send(number, part)
+        return sent.complete([md5(part) for part in parts_of(path)], path.stat().st_size)
 
 
 def content(run: Run, box: Sandbox, ref: ObjectRef) -> bytes:
@@ -73,31 +88,6 @@ def server_parts(box: Sandbox, key: str) -> dict[int, str]:
         }
 
 
-@given(st.integers(1, 5 << 40), st.integers(MIN_PART, 5 << 30))
-def test_a_file_never_needs_more_parts_than_there_are(file_bytes: int, wanted: int) -> None:
-    size = part_size(file_bytes, wanted)
-    assert -(-file_bytes // size) <= MAX_PARTS
-    assert size == wanted or size % MIB == 0
-    assert size >= wanted
-
-
-def test_a_file_is_read_once_into_the_checksums_of_all_its_parts(run: Run, tmp_path: Path) -> None:
-    path = noise(tmp_path / "file", 2 * PART + 3)
-    whole = path.read_bytes()
-    found = file_print(run, path, PART)
-    assert (found.bytes, found.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
-    assert [(p.number, p.offset, p.bytes) for p in found.parts] == [(1, 0, PART), (2, PART, PART), (3, 2 * PART, 3)]
-    assert [p.md5 for p in found.parts] == [
-        hashlib.md5(whole[p.offset : p.offset + p.bytes], usedforsecurity=False).hexdigest() for p in found.parts
-    ]
-
-
-def test_an_empty_file_is_not_uploaded(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(TargetError, match="empty"):
-        Uploader(run, None, part_bytes=PART, threads=1).upload(tmp_path / "file", BUCKET, "k")  # type: ignore[arg-type]
-
-
 def test_the_bucket_has_the_same_name_at_each_run_and_another_for_other_keys() -> None:
     assert default_bucket(credentials()) == default_bucket(credentials(api_key="another"))
     assert default_bucket(credentials()) != default_bucket(replace(credentials(), key_id=Secret("another")))
@@ -105,97 +95,42 @@ def test_the_bucket_has_the_same_name_at_each_run_and_another_for_other_keys() -
 
 
 @pytest.mark.slow
-def test_a_file_arrives_whole_with_its_checksum(run: Run, box: Sandbox, tmp_path: Path) -> None:
+def test_parts_that_arrive_in_any_order_are_one_object_with_our_mark(run: Run, box: Sandbox, tmp_path: Path) -> None:
     path = noise(tmp_path / "file", 3 * PART + 7)
-    ref = upload(run, box, path, "whole", threads=3)
-    assert ref == ObjectRef(BUCKET, "whole", 3 * PART + 7)
-    assert content(run, box, ref) == path.read_bytes()
+    parts = parts_of(path)
     with storage(run, box) as opened:
-        wanted = Stored(ref.bytes, hashlib.sha256(path.read_bytes()).hexdigest())
-        assert opened.stored(BUCKET, "whole") == wanted
+        sent = begun(run, opened, "whole")
+        for number in (3, 1, 4, 2):
+            sent.send(number, parts[number - 1])
+        assert dict(sent.arrived()) == {number: md5(part) for number, part in enumerate(parts, 1)}
+        ref = sent.complete([md5(part) for part in parts], path.stat().st_size)
+        assert ref == ObjectRef(BUCKET, "whole", 3 * PART + 7, MARK)
+        assert opened.stored(BUCKET, "whole") == Stored(ref.bytes, MARK)
         assert opened.unfinished(BUCKET, "whole") == []
+        again = sent.complete([md5(part) for part in parts], path.stat().st_size)
+    assert again == ref, "the answer to the first completion may have been lost"
+    assert content(run, box, ref) == path.read_bytes()
 
 
 @pytest.mark.slow
-def test_a_file_that_is_there_already_is_not_sent_again(run: Run, box: Sandbox, tmp_path: Path) -> None:
+def test_an_object_that_is_not_what_was_sent_is_noticed(run: Run, box: Sandbox, tmp_path: Path) -> None:
     path = noise(tmp_path / "file", PART + 7)
-    with observed(box.s3_url) as seen:
-        upload(run, box, path, "again", url=seen.url)
-        assert sorted(seen.parts) == [1, 2]
-        seen.forget()
-        upload(run, box, path, "again", url=seen.url)
-        assert seen.parts == []
-        assert seen.sent < 10_000
-
-
-@pytest.mark.slow
-def test_another_file_under_the_same_key_is_sent(run: Run, box: Sandbox, tmp_path: Path) -> None:
-    upload(run, box, noise(tmp_path / "one", PART + 7, seed=1), "other")
-    path = noise(tmp_path / "two", PART + 7, seed=2)
-    assert content(run, box, upload(run, box, path, "other")) == path.read_bytes()
-
-
-@pytest.mark.slow
-def test_a_second_run_sends_the_missing_parts_only(run: Run, box: Sandbox, tmp_path: Path) -> None:
-    path = noise(tmp_path / "file", 4 * PART + 7)
-    arrived = half_done(box, path, "resumed")
-    assert sorted(arrived) == [1, 2]
-    told = Told()
-    with observed(box.s3_url) as seen:
-        ref = upload(Run(tmp_path, told), box, path, "resumed", url=seen.url, threads=2)
-        assert sorted(seen.parts) == [3, 4, 5]
-        assert seen.sent < 3 * PART
-    assert Note("going on with an unfinished upload: 2 of 5 parts are there") in told.events
-    sent = [event.done for event in told.events if isinstance(event, Progress) and event.what == "sent"]
-    assert (sent[0], sent[-1]) == (2 * PART, ref.bytes)
-    assert content(run, box, ref) == path.read_bytes()
-
-
-@pytest.mark.slow
-def test_a_part_that_was_tampered_with_on_the_server_is_sent_again(run: Run, box: Sandbox, tmp_path: Path) -> None:
-    path = noise(tmp_path / "file", 4 * PART + 7)
-    half_done(box, path, "tampered")
     with storage(run, box) as opened:
-        (id_,) = opened.unfinished(BUCKET, "tampered")
-        forged = bytes(PART)
-        md5 = base64.b64encode(hashlib.md5(forged, usedforsecurity=False).digest()).decode()
-        opened.send_part(BUCKET, "tampered", id_, 2, forged, md5)
-    with observed(box.s3_url) as seen:
-        ref = upload(run, box, path, "tampered", url=seen.url)
-        assert sorted(seen.parts) == [2, 3, 4, 5]
-    assert content(run, box, ref) == path.read_bytes()
+        sent = begun(run, opened, "other")
+        for number, part in enumerate(parts_of(path), 1):
+            sent.send(number, part)
+        with pytest.raises(TargetError, match=r"is not what was sent: .* found: 5242887 bytes"):
+            sent.complete([md5(part) for part in parts_of(path)], PART + 8)
 
 
 @pytest.mark.slow
-def test_an_unfinished_upload_of_another_file_is_thrown_away(run: Run, box: Sandbox, tmp_path: Path) -> None:
-    half_done(box, noise(tmp_path / "one", 4 * PART, seed=1), "changed")
-    path = noise(tmp_path / "two", 4 * PART, seed=2)
-    ref = upload(run, box, path, "changed")
-    assert content(run, box, ref) == path.read_bytes()
-    assert server_parts(box, "changed") == {}
-
-
-@pytest.mark.slow
-def test_an_unfinished_upload_of_a_file_that_begins_alike_does_not_leave_its_checksum(
-    run: Run, box: Sandbox, tmp_path: Path
-) -> None:
-    one = noise(tmp_path / "one", 4 * PART)
-    half_done(box, one, "alike")
-    two = tmp_path / "two"
-    two.write_bytes(one.read_bytes()[: 3 * PART] + bytes(PART))
-    ref = upload(run, box, two, "alike")
-    assert content(run, box, ref) == two.read_bytes()
+def test_a_part_that_was_sent_twice_with_other_content_does_not_count_as_arrived(run: Run, box: Sandbox) -> None:
     with storage(run, box) as opened:
-        assert opened.stored(BUCKET, "alike") == Stored(4 * PART, hashlib.sha256(two.read_bytes()).hexdigest())
-
-
-@pytest.mark.slow
-def test_an_upload_in_parts_of_another_size_is_not_mixed_in(run: Run, box: Sandbox, tmp_path: Path) -> None:
-    path = noise(tmp_path / "file", 4 * PART)
-    half_done(box, path, "resized")
-    with storage(run, box) as opened:
-        ref = Uploader(run, opened, part_bytes=2 * PART, threads=1).upload(path, BUCKET, "resized")
-    assert content(run, box, ref) == path.read_bytes()
+        sent = begun(run, opened, "tampered")
+        sent.send(1, bytes(PART))
+        sent.send(2, bytes(PART))
+        sent.send(2, b"x" * PART)
+        assert dict(sent.arrived()) in ({1: md5(bytes(PART))}, {1: md5(bytes(PART)), 2: md5(b"x" * PART)})
 
 
 @pytest.mark.slow
@@ -223,38 +158,17 @@ def test_a_server_that_is_gone_is_said_to_be_gone_and_the_parts_stay(run: Run, b
 
 
 @pytest.mark.slow
-def test_a_file_that_changes_while_it_is_sent_is_noticed(box: Sandbox, tmp_path: Path) -> None:
-    path = noise(tmp_path / "file", 2 * PART)
-
-    def change(event: Event) -> None:
-        if isinstance(event, Progress) and event.what == "checksum" and event.done == event.total:
-            with path.open("r+b") as file:
-                file.seek(2 * PART - 5)
-                file.write(b"other")
-
-    with pytest.raises(TargetError, match=r"BadDigest") as caught:
-        upload(Run(tmp_path, change), box, path, "changing")
-    assert "changed while it was sent" in str(caught.value)
-
-
-@pytest.mark.slow
 def test_a_stop_in_the_middle_of_a_part_is_quick_and_is_not_tried_again(box: Sandbox, tmp_path: Path) -> None:
-    path = noise(tmp_path / "file", 30 * MIB)
     told = Told()
-
-    def hear(event: Event) -> None:
-        told(event)
-        if isinstance(event, Progress) and event.what == "sent" and event.done > 0 and not run.stop.is_set():
-            stopped.append(time.monotonic())
-            run.stop.set()
-
-    stopped: list[float] = []
-    run = Run(tmp_path, hear)
-    with observed(box.s3_url) as seen, storage(run, box, url=seen.url) as opened, pytest.raises(Stopped):
-        opened.ensure_bucket(BUCKET)
-        seen.pause = 0.01
-        Uploader(run, opened, part_bytes=15 * MIB, threads=2).upload(path, BUCKET, "stopped")
-    assert time.monotonic() - stopped[0] < 5
+    run = Run(tmp_path, told)
+    with observed(box.s3_url) as seen, storage(run, box, url=seen.url) as opened:
+        sent = begun(run, opened, "stopped")
+        seen.pause = 0.02
+        threading.Timer(0.5, run.stop.set).start()
+        began = time.monotonic()
+        with pytest.raises(Stopped):
+            sent.send(1, bytes(30 * MIB))
+    assert time.monotonic() - began < 5
     assert server_parts(box, "stopped") == {}
     assert "trying again" not in told.text
 
@@ -322,7 +236,7 @@ def test_what_is_made_is_in_the_ledger_before_it_exists(run: Run, box: Sandbox, 
 
     with storage(run, box, ledger=Watching()) as opened:
         opened.ensure_bucket(BUCKET)
-        Uploader(run, opened, part_bytes=PART, threads=1).upload(noise(tmp_path / "file", 100), BUCKET, "ledger")
+        begun(run, opened, "ledger")
     assert [line for line in seen if line[0] != "bucket"] == [("upload", False, False), ("object", False, False)]
 
 

@@ -13,7 +13,7 @@ from migrate.errors import MigrateError
 from migrate.run import Run
 from migrate.source import Firmware
 from migrate.target import Requirements
-from tests.cloud import Notebook, box_credentials, qemu_img, s3, settings
+from tests.cloud import SHA256, Notebook, box_credentials, qemu_img, s3, settings, uploaded
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_its_inner_doors_are_closed_to_who_has_no_keys(run: Run, box: Sandbox, t
     (tmp_path / "file").write_bytes(b"QFI\xfb of somebody")
     where = region("br-se1", api_url=box.api_url, s3_url=box.s3_url)
     with magalu_target(run, where, box_credentials(box), Notebook(), settings("inner-doors")) as opened:
-        opened.upload(tmp_path / "file", key="k")
+        uploaded(opened, tmp_path / "file", "k")
     words = _command_line(Path(f"/proc/{weed(box)}")).decode().split("\0")
     filer = next(word for word in words if word.startswith("-filer.port=")).partition("=")[2]
     assert httpx.get(f"http://127.0.0.1:{filer}/buckets/inner-doors/k", trust_env=False).status_code == 401
@@ -100,9 +100,9 @@ def test_a_folder_keeps_images_objects_parts_and_keys(run: Run, tmp_path: Path) 
         first = box
         where = region("br-se1", api_url=box.api_url, s3_url=box.s3_url)
         with magalu_target(run, where, box_credentials(box), Notebook(), settings("kept")) as opened:
-            stored = opened.upload(tmp_path / "image.qcow2", key="k")
+            stored = uploaded(opened, tmp_path / "image.qcow2", "k")
             image = opened.import_image(
-                stored, name="kept", firmware=Firmware.BIOS, requirements=NEEDS, description="d"
+                stored, name="kept", disk_sha256=SHA256, firmware=Firmware.BIOS, requirements=NEEDS, description="d"
             )
         s3(box).create_multipart_upload(Bucket="kept", Key="unfinished")
     assert first.image_file(image.id).read_bytes() == (tmp_path / "image.qcow2").read_bytes()
@@ -113,7 +113,7 @@ def test_a_folder_keeps_images_objects_parts_and_keys(run: Run, tmp_path: Path) 
         where = region("br-se1", api_url=box.api_url, s3_url=box.s3_url)
         with magalu_target(run, where, box_credentials(box), Notebook(), settings("kept")) as opened:
             again = opened.import_image(
-                stored, name="kept", firmware=Firmware.BIOS, requirements=NEEDS, description="d"
+                stored, name="kept", disk_sha256=SHA256, firmware=Firmware.BIOS, requirements=NEEDS, description="d"
             )
         assert again == image
 
