@@ -161,9 +161,9 @@ def _facts(facts: Sequence[Fact], screen: Screen) -> Iterator[Line]:
     for fact in facts:
         text = shown(hidden.sentence(fact.text)).rstrip("\n")
         if "\n" not in text:
-            yield from wrapped(f"{fact.name}: ", text, width=screen.width)
+            yield from wrapped(f"{one_line(fact.name)}: ", text, width=screen.width)
             continue
-        yield Line(f"{fact.name}:")
+        yield Line(f"{one_line(fact.name)}:")
         for line in text.split("\n"):
             yield from wrapped("  " + " " * (len(line) - len(line.lstrip(" "))), line.lstrip(" "), width=screen.width)
     yield Line("(kept: the result of `vm --output json` has it)", "dim")
