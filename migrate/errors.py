@@ -2,12 +2,14 @@
 
     MigrateError                exit 1
     ├── UsageError              exit 2    the words of the call are off
+    │   └── PlanChanged                   the plan is not the one that was approved
     ├── NotMigratable           exit 3    this VM is refused; every reason is listed
     ├── Stopped                 exit 130  the user stopped the run
     ├── ToolFailed                        a program that we ran said no
     ├── SourceError                       the place the disk comes from
     │   └── SourceBusy                    another try may do better
     ├── GuestError                        the system on the disk
+    │   ├── PackageDatabaseBroken         what is installed cannot be known
     │   └── PackagesUnavailable           what must be installed cannot be had
     ├── BundleBroken                      a bundle of packages is not what its manifest says
     ├── TargetError                       the cloud or its object storage
@@ -18,7 +20,7 @@ A message names what was asked, what was found, what was wanted; `hint` says wha
 Errors of libraries are translated to these at the edge of the module that calls the library.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -40,6 +42,14 @@ class UsageError(MigrateError):
     """The command line or a setting is wrong."""
 
     exit_code = 2
+
+
+class PlanChanged(UsageError):
+    """The plan is not the one that was approved; nothing was done. `differences` says in words how, where that is known."""
+
+    def __init__(self, message: str, *, hint: str | None = None, differences: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.differences = tuple(differences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +105,24 @@ class SourceBusy(SourceError):
 
 
 class GuestError(MigrateError):
-    """The guest on the disk is not what was expected, or a change of it failed. Its overlay is thrown away."""
+    """The guest on the disk is not what was expected, or a change of it failed. Its overlay is thrown away.
+
+    `code` is what it is told as where it keeps a repair from being made (migrate/codes.yaml).
+    """
+
+    code = "GUEST-018"
+
+
+class PackageDatabaseBroken(GuestError):
+    """The guest's package database cannot be read."""
+
+    code = "GUEST-013"
 
 
 class PackagesUnavailable(GuestError):
     """Packages that the guest needs can neither be found in it nor fetched for it. `passed` says of each place why it did not serve."""
+
+    code = "GUEST-021"
 
     def __init__(self, message: str, *, hint: str | None = None, passed: Sequence[str] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -126,4 +149,8 @@ class TargetBusy(TargetError):
 
 
 class ProofFailed(MigrateError):
-    """The image was booted in the sandbox and one of the claims of the proof does not hold."""
+    """The image was booted in the sandbox and one of the claims of the proof does not hold. `proof` is all that was seen, as JSON values."""
+
+    def __init__(self, message: str, *, hint: str | None = None, proof: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.proof = proof

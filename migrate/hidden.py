@@ -109,6 +109,11 @@ def is_secret(path: str, content: bytes = b"") -> bool:
     return SECRET_PATHS.search(path) is not None or SECRET_CONTENT.search(content) is not None
 
 
+def is_named(key: str) -> bool:
+    """Whether what has this name is a secret."""
+    return re.fullmatch(rf"(?i){_WORD}", key) is not None and not _ABOUT.search(f"{key}=")
+
+
 def lines(path: str, text: Sequence[str]) -> list[str]:
     """Return a file's lines, as many as there were and with their ends, without the secrets in them."""
     return list(_masked(path, text))

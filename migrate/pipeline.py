@@ -17,20 +17,21 @@ from migrate.blocks import Disk
 from migrate.convert import make_overlay, move_overlay
 from migrate.draft import Draft
 from migrate.effects import Finding, Severity
-from migrate.errors import GuestError, MigrateError, NotMigratable, ProofFailed, Reason, TargetError, UsageError
+from migrate.errors import GuestError, MigrateError, NotMigratable, PlanChanged, ProofFailed, Reason, TargetError
 from migrate.estimate import estimate
 from migrate.guest import Guest
 from migrate.job import Job
 from migrate.login import login_user
 from migrate.nbd import counted, served
 from migrate.outcome import Frozen, Imported, JsonObject, Outcome, Proven, Repaired, Sent
-from migrate.preview import Preview, changes_json
+from migrate.preview import Approval, ChangesValue, Preview, changes_json, changes_value, kept_changes
 from migrate.qcow2 import Compression, packer
 from migrate.remediate import preview as previewed
 from migrate.remediate import remediate
 from migrate.remediation import Remediation, Settings
 from migrate.run import Note, Run
 from migrate.source import BlockSource, Firmware, Source, Vm, VmRef
+from migrate.stream import needed
 from migrate.target import Requirements, Target
 from migrate.text import counted as counted_noun
 from migrate.text import shown, size
@@ -85,7 +86,7 @@ class Order:
     skip_data_disks: bool = False
     compression: Compression = Compression.ZLIB
     keep_image: Path | None = None
-    approved: str | None = None
+    approved: Approval | None = None
     strict: bool = False
 
 
@@ -114,7 +115,9 @@ def _looked(
         _named(vm),
         rooms.look(run, uri, vm.firmware) as guest,
     ):
-        return examined(run, vm, guest, remediations, settings)
+        with Disk(uri) as disk:
+            read = needed(disk)
+        return replace(examined(run, vm, guest, remediations, settings), read_bytes=read)
 
 
 @contextmanager
@@ -212,7 +215,7 @@ def _prepare(
     if repaired is None:
         _begin_again(job)
     else:
-        _check_plan(order, vm, str(repaired.changes["plan"]))
+        _check_plan(order, vm, kept_changes(repaired.changes))
         _refuse(vm.name, _finding_reasons(_kept_findings(job, repaired, order.settings), order))
         run.tell(Note("the repairs of an earlier run are used"))
     sent = job.result("transfer", Sent)
@@ -252,7 +255,7 @@ def _repaired(run: Run, job: Job, rooms: Rooms, order: Order, outcome: Outcome, 
         before = examined(run, vm, repair.guest, order.remediations, order.settings)
         firmware = before.layout.firmware
         _refuse(vm.name, _finding_reasons(before.changes.findings, order))
-        _check_plan(order, vm, before.changes.plan)
+        _check_plan(order, vm, changes_value(before.changes))
         changes = remediate(run, repair.guest, order.remediations, order.settings, stage.name)
         after = previewed(run, repair.guest, order.remediations, order.settings)
         if after.effects:
@@ -289,6 +292,7 @@ def _prove(run: Run, job: Job, order: Order, outcome: Outcome, uri: str, repaire
             raise ProofFailed(
                 f"{order.name}: the repaired disk was booted and does not come up as it must: {reasons}",
                 hint=f"Nothing was uploaded. What it wrote to its console: {console}",
+                proof=proof,
             )
         stage.summary = f"{proof['summary']}"
     job.finish("prove", Proven(proof=proof))
@@ -413,11 +417,13 @@ def _data_disk_reasons(vm: Vm) -> list[Reason]:
     ]
 
 
-def _check_plan(order: Order, vm: Vm, plan: str) -> None:
-    if order.approved not in (None, plan):
-        raise UsageError(
-            f"{vm.name}: the plan is {plan} now, not {order.approved} as approved",
+def _check_plan(order: Order, vm: Vm, now: ChangesValue) -> None:
+    approved = order.approved
+    if approved is not None and not approved.holds(now):
+        raise PlanChanged(
+            f"{vm.name}: the plan is {now.plan} now, not {approved.plan[: len(now.plan)]} as approved; nothing was touched",
             hint="The guest, its repositories or the options have changed. Look again with `magalu-migrate preview`.",
+            differences=approved.differences(now),
         )
 
 

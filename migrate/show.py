@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
 
-from migrate.errors import MigrateError, NotMigratable
+from migrate.errors import MigrateError, NotMigratable, PlanChanged
 from migrate.run import Event, Note, Progress, StageBegan, StageDone
 from migrate.text import clock, counted, shown, size
 
@@ -192,4 +192,9 @@ def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, 
         return found
     message = shown(error.message)
     head = message if subject is None or message.startswith(subject) else f"{shown(subject)}: {message}"
-    return [(head, "bold red")] + ([(shown(error.hint), "")] if error.hint else [])
+    more = error.differences if isinstance(error, PlanChanged) else ()
+    return [
+        (head, "bold red"),
+        *((f"  {shown(line)}", "") for line in more),
+        *([(shown(error.hint), "")] if error.hint else []),
+    ]

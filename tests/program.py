@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from click.testing import CliRunner
 
@@ -20,8 +20,10 @@ from adapters.sandbox import Sandbox
 from migrate import wiring
 from migrate.cli import main
 from migrate.cli.options import GuestOptions
+from migrate.effects import Changes
 from migrate.job import Job, Jobs
 from migrate.outcome import Frozen, JsonObject, Repaired
+from migrate.preview import changes_json
 from migrate.run import Run
 from migrate.source import Firmware
 from tests.cloud import s3
@@ -193,7 +195,7 @@ def repaired_job(run: Run, work: Path, disk: Path, overlay: Path, name: str, clo
     job.named(name)
     job.finish("freeze", Frozen(token=source.freeze(source.describe(ref), name)))
     overlay.rename(job.overlay)
-    changes: JsonObject = {"plan": "0", "effects": [], "findings": [], "facts": []}
+    changes = cast(JsonObject, changes_json(Changes()))
     job.finish("remediate", Repaired(changes=changes, firmware=Firmware.BIOS, login=None, root_grows=True))
     return job
 

@@ -12,11 +12,13 @@ import pytest
 
 from adapters.sandbox import Sandbox
 from fixtures.machines import built
+from migrate.effects import Changes
 from migrate.job import Job, Jobs
+from migrate.outcome import Imported
 from migrate.run import Run
 from tests import file_samples as samples
 from tests.cloud import box_credentials, qemu_img, s3
-from tests.program import Started, asked, commands, converted_job, environment, keys_in, started
+from tests.program import Started, asked, commands, environment, keys_in, repaired_job, started
 
 SECRETS = {
     "MGC_API_KEY": "planted-api-key-61c0",
@@ -177,6 +179,46 @@ def test_an_image_to_prove_that_is_none_is_refused(tmp_path: Path) -> None:
         assert answer.json["error"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["preview"], "Missing argument 'ADDRESS'."),
+        (["preview", "erp01.ova", "--room", "cellar"], "'cellar' is not one of"),
+        (["nonsense"], "No such command 'nonsense'."),
+        (["remediations", "list", "--nonsense"], "No such option '--nonsense'."),
+        (["vm", "erp01.ova", "--size-limit", "much"], "'much' is not a valid float"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_one_object_with_output_json(words: list[str], said: str) -> None:
+    answer = asked(*words, "--output", "json")
+    assert answer.code == 2
+    assert answer.json["status"] == "failed"
+    assert said in answer.json["error"]
+    assert "--help` shows what it takes" in answer.json["hint"]
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["preview", "--diff", "strip-mac"], "the nearest is strip-macs"),
+        (["preview", "--html", "/nowhere/at/all.html"], "there is no folder /nowhere/at"),
+        (
+            ["vm", "--sandbox", "--approve", "nonsense"],
+            "neither a plan, which is 8 to 64 hexadecimal digits, nor a file",
+        ),
+        (["vm", "--sandbox", "--approve", "/dev/null"], "no preview of this version"),
+    ],
+)
+def test_what_cannot_be_done_with_a_preview_is_said_before_anything(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    answer = asked(*words, samples.raw(tmp_path), "--work", tmp_path / "work")
+    assert answer.code == 2
+    assert said in answer.err
+    assert not (tmp_path / "work").exists()
+
+
 # Remediations
 
 
@@ -269,7 +311,7 @@ def test_a_running_job_is_left_alone(tmp_path: Path) -> None:
 def test_the_same_migration_runs_once_at_a_time(run: Run, tmp_path: Path) -> None:
     image = samples.converted(tmp_path, "qcow2", "image.qcow2", "compat=1.1")
     cloud = {"region": "sandbox", "api": None}
-    job = converted_job(run, tmp_path / "work", samples.raw(tmp_path), image, "erp01", cloud)
+    job = repaired_job(run, tmp_path / "work", samples.raw(tmp_path), image, "erp01", cloud)
     with job.locked():
         answer = asked("vm", tmp_path / "disk.raw", "--name", "erp01", "--sandbox", "--work", tmp_path / "work")
     assert answer.code == 2
@@ -278,7 +320,7 @@ def test_the_same_migration_runs_once_at_a_time(run: Run, tmp_path: Path) -> Non
 
 def test_a_job_that_is_done_is_cleaned_only_when_asked_for(tmp_path: Path) -> None:
     job = Jobs(tmp_path).find("erp01", {"address": "/erp01.ova"})
-    job.finish("import", {"image": {"name": "erp01"}})
+    job.finish("import", Imported(id="1", name="erp01", status="active", object_kept=False))
     assert "nothing to clean" in asked("clean", "--work", tmp_path).out
     assert job.folder.exists()
     assert asked("clean", job.name, "--work", tmp_path).code == 0
@@ -300,11 +342,11 @@ def test_what_was_made_in_another_cloud_is_not_looked_for_in_this_one(tmp_path: 
 
 @pytest.fixture
 def job(box: Sandbox, run: Run, tmp_path: Path) -> Job:
-    """A job that was stopped after the conversion of a tiny disk; `vm DISK --name NAME` of the same folder goes on with it."""
+    """A job that was stopped after the repair of a tiny disk; `vm DISK --name NAME` of the same folder goes on with it."""
     name = f"cli-{tmp_path.name.replace('_', '-')}"
     image = samples.converted(tmp_path, "qcow2", "image.qcow2", "compat=1.1")
     cloud = {"region": box.credentials.region, "api": box.api_url}
-    return converted_job(run, tmp_path / "work", samples.raw(tmp_path), image, name, cloud)
+    return repaired_job(run, tmp_path / "work", samples.raw(tmp_path), image, name, cloud)
 
 
 @pytest.fixture
@@ -314,7 +356,7 @@ def sandboxed(box: Sandbox, run: Run, tmp_path: Path) -> Job:
     image = samples.converted(tmp_path, "qcow2", "image.qcow2", "compat=1.1")
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "sandbox").symlink_to(box.folder)
-    return converted_job(run, tmp_path / "work", samples.raw(tmp_path), image, name, {"region": "sandbox", "api": None})
+    return repaired_job(run, tmp_path / "work", samples.raw(tmp_path), image, name, {"region": "sandbox", "api": None})
 
 
 @pytest.mark.slow
@@ -422,7 +464,7 @@ def test_a_plan_that_is_not_the_approved_one_is_not_uploaded(box: Sandbox, sandb
     ]
     answer = asked("vm", tmp_path / "disk.raw", *words)
     assert answer.code == 2
-    assert "the plan is 0 now, not 7f3a91c4 as approved" in answer.err
+    assert f"the plan is {Changes().plan} now, not 7f3a91c4 as approved" in answer.err
     assert sandboxed.ledger.left() == ()
 
 

@@ -1,6 +1,5 @@
 """The command line: words in, screens out. Nothing here knows how anything is done."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,14 @@ import click
 from migrate import preview as previews
 from migrate import show, wiring
 from migrate.cli.bundle import bundle
+from migrate.cli.commands import Commands
 from migrate.cli.convert import convert
 from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
+from migrate.cli.preview import preview
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
 from migrate.codes import register
 from migrate.doctor import checks
-from migrate.errors import MigrateError, NotMigratable, Stopped, UsageError
+from migrate.errors import MigrateError, Stopped, UsageError
 from migrate.job import Job, Jobs
 from migrate.outcome import Outcome
 from migrate.pipeline import Order, look
@@ -31,7 +32,7 @@ from migrate.source import Firmware
 from migrate.text import shown, size, took
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="magalu-migrate")
 def main() -> None:
     """Take Linux VMs from a disk file to Magalu Cloud, repaired and proven.
@@ -44,37 +45,7 @@ def main() -> None:
 
 
 main.add_command(bundle)
-
-
-@main.command(short_help="Show every change that vm would make; change nothing.")
-@click.argument("address")
-@guest_options
-def preview(address: str, options: GuestOptions) -> None:
-    """Show every change that `vm` would make, as diffs with their reasons. Nothing is changed anywhere.
-
-    \b
-    Example: magalu-migrate preview erp01.ova
-    """
-    with running(options.output) as run:
-        settings = options.settings
-        source, ref = wiring.source(run, address, options.disk_format)
-        found = look(
-            run,
-            source,
-            ref,
-            wiring.rooms(wiring.Host(), options.room, options.offers, options.root),
-            wiring.REMEDIATIONS,
-            settings,
-        )
-    if options.output == "json":
-        print_json({"status": "can go" if found.can_go else "refused", **previews.to_json(found)})
-    else:
-        print_lines(previews.lines(found, wiring.REMEDIATIONS))
-        if found.can_go and found.changes.effects:
-            words = shlex.join(["vm", address, *options.words, "--approve", found.changes.plan])
-            print_lines([Line(f"Apply exactly this: magalu-migrate {shown(words)}")])
-    if not found.can_go:
-        sys.exit(NotMigratable.exit_code)
+main.add_command(preview)
 
 
 @main.command(short_help="Show what a VM is: system, disks, firmware, cards.")
@@ -104,7 +75,11 @@ def inspect(address: str, options: GuestOptions) -> None:
 @click.option("--region", help="Default: MGC_REGION, then the mgc CLI's, then br-se1.")
 @click.option("--bucket", help="Where the image passes through. Default: one of ours, made if missing.")
 @click.option("--no-prove", is_flag=True, help="Do not boot the image before it is uploaded.")
-@click.option("--approve", metavar="PLAN", help="Go only if the plan is still the one that `preview` printed.")
+@click.option(
+    "--approve",
+    metavar="PLAN|FILE",
+    help="Go only if the plan is still the one that `preview` printed; with its JSON in a file, what has changed since is told.",
+)
 @click.option("--strict", is_flag=True, help="Stop before anything is copied where a warning is not waived.")
 @click.option("--keep-object", is_flag=True, help="Leave the uploaded file in the bucket after the import.")
 @click.option(
@@ -160,6 +135,7 @@ def vm(
     """
     with running(options.output) as outer:
         settings, offers = options.settings, options.offers
+        approved = None if approve is None else previews.approval(approve)
         # Asked quietly before a job is made of it, and again by the job: what is refused at a glance leaves nothing behind.
         first, ref = wiring.source(Run(outer.work, stop=outer.stop), address, options.disk_format)
         first.describe(ref)
@@ -183,7 +159,7 @@ def vm(
                     skip_data_disks=data_disks == "skip",
                     compression=Compression(compression),
                     keep_image=keep_image,
-                    approved=approve,
+                    approved=approved,
                     strict=strict,
                 )
                 try:

@@ -5,11 +5,11 @@ made visible, and secrets are left out, with their sizes and digests.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from migrate import hidden
 from migrate.effects import (
@@ -23,6 +23,7 @@ from migrate.effects import (
     Removal,
     Severity,
 )
+from migrate.errors import MigrateError
 from migrate.guest import DropPartition, Entry, File, Folder, LayoutChange, Link, MakeSwapFile, Package
 from migrate.preview.difference import difference
 from migrate.preview.preview import Occasion, Preview
@@ -232,8 +233,9 @@ class PreviewValue(GuestValue):
     """What will be done to a VM, and what it is."""
 
     schema_: Literal["magalu-migrate/preview/1"] = Field(default="magalu-migrate/preview/1", alias="schema")
+    status: Literal["can go", "refused"]
+    """"refused" where a finding forbids the move."""
     can_go: bool
-    """False where a finding forbids the move."""
     occasion: OccasionValue | None
     sizes: SizesValue
     summary: SummaryValue
@@ -245,11 +247,12 @@ def to_json(preview: Preview) -> dict[str, object]:
     found = summary(preview.changes)
     value = PreviewValue(
         **dict(_guest(preview)),
+        status="can go" if preview.can_go else "refused",
         can_go=preview.can_go,
         occasion=_occasion(preview.occasion),
         sizes=SizesValue(read_bytes=preview.read_bytes, download_bytes=found.download_bytes),
         summary=_summary(found, preview.changes.findings),
-        changes=_changes(preview.changes),
+        changes=changes_value(preview.changes),
     )
     return value.model_dump(mode="json", by_alias=True)
 
@@ -261,7 +264,18 @@ def guest_json(preview: Preview) -> dict[str, object]:
 
 def changes_json(changes: Changes) -> dict[str, object]:
     """Return changes as JSON values: effects with their diffs, findings, facts and the plan's hash."""
-    return _changes(changes).model_dump(mode="json")
+    return changes_value(changes).model_dump(mode="json")
+
+
+def kept_changes(values: Mapping[str, object]) -> ChangesValue:
+    """Return changes that were written down as JSON. Raise MigrateError where another version of ours wrote them."""
+    try:
+        return ChangesValue.model_validate(values)
+    except ValidationError as error:
+        raise MigrateError(
+            f"the changes that an earlier run wrote down cannot be read: {error.errors()[0]['msg']}",
+            hint="Another version of magalu-migrate made them: take its work back with `magalu-migrate clean`, and begin anew.",
+        ) from error
 
 
 def _guest(preview: Preview) -> GuestValue:
@@ -306,7 +320,8 @@ def _summary(found: Summary, findings: Iterable[Finding]) -> SummaryValue:
     )
 
 
-def _changes(changes: Changes) -> ChangesValue:
+def changes_value(changes: Changes) -> ChangesValue:
+    """Return changes as they are published."""
     return ChangesValue(
         plan=changes.plan,
         digest=changes.digest,
@@ -337,7 +352,9 @@ def _sound(value: JsonValue) -> JsonValue:
         case list():
             return [_sound(each) for each in value]
         case dict():
-            return {key: _sound(each) for key, each in value.items()}
+            return {
+                key: hidden.HIDDEN if hidden.is_named(key) and each else _sound(each) for key, each in value.items()
+            }
     return value
 
 

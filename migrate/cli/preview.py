@@ -1,0 +1,88 @@
+"""`preview`: every change that `vm` would make, on the screen, as JSON, as a page; and a rehearsal of it."""
+
+import shlex
+import shutil
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from migrate import hidden, wiring
+from migrate import preview as previews
+from migrate.cli.options import GuestOptions, guest_options
+from migrate.cli.terminal import print_json, print_lines, running
+from migrate.errors import NotMigratable, UsageError
+from migrate.lines import WIDTH, Line
+from migrate.pipeline import look
+from migrate.preview import Occasion, Preview, Screen
+from migrate.remediation import check_names
+from migrate.text import one_line
+
+NARROWEST = 60
+
+
+@click.command(short_help="Show every change that vm would make; change nothing.")
+@click.argument("address")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write it as a page, too: one file that needs no network, to read, print and sign.",
+)
+@click.option("--all", "everything", is_flag=True, help="Fold nothing: every path, every line of every diff.")
+@click.option("--diff", multiple=True, metavar="NAME", help="Show what this remediation does, whole; may be repeated.")
+@guest_options
+def preview(address: str, html: Path | None, everything: bool, diff: tuple[str, ...], options: GuestOptions) -> None:
+    """Show every change that `vm` would make, as diffs with their reasons. Nothing is changed anywhere.
+
+    Secrets of the guest (password hashes, private keys, tokens) are not shown.
+
+    \b
+    Example: magalu-migrate preview erp01.ova
+    """
+    with running(options.output) as run:
+        settings = options.settings
+        names = [remediation.name for remediation in wiring.REMEDIATIONS]
+        check_names("--diff", diff, names, "remediation", "`magalu-migrate remediations list` shows all.")
+        _check_place(html)
+        source, ref = wiring.source(run, address, options.disk_format)
+        rooms = wiring.rooms(wiring.Host(), options.room, options.offers, options.root)
+        found = look(run, source, ref, rooms, wiring.REMEDIATIONS, settings)
+        found = replace(
+            found, occasion=Occasion(hidden.sentence(address), datetime.now(UTC), version("magalu-migrate"))
+        )
+        command = _command(address, options, found)
+        if html is not None:
+            html.write_text(previews.html(found, wiring.REMEDIATIONS, command=command), "utf-8")
+    if options.output == "json":
+        print_json(previews.to_json(found))
+    else:
+        screen = Screen(_width(), not (everything or diff), diff)
+        print_lines(previews.lines(found, wiring.REMEDIATIONS, screen))
+        if command:
+            print_lines([Line(f"Apply exactly this: {one_line(command)}")])
+        if html is not None:
+            print_lines([Line(f"The page: {one_line(str(html))}")])
+    if not found.can_go:
+        sys.exit(NotMigratable.exit_code)
+
+
+def _check_place(html: Path | None) -> None:
+    """The page can be written, which is known before anything is looked at."""
+    if html is not None and not html.absolute().parent.is_dir():
+        raise UsageError(f"--html {one_line(str(html))}: there is no folder {one_line(str(html.absolute().parent))}")
+
+
+def _command(address: str, options: GuestOptions, found: Preview) -> str | None:
+    if not found.can_go or not found.changes.effects:
+        return None
+    return f"magalu-migrate {shlex.join(['vm', address, *options.words, '--approve', found.changes.plan])}"
+
+
+def _width() -> int:
+    """As wide as the terminal, within what reads well; as wide as that where there is none."""
+    columns = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+    return max(NARROWEST, min(columns, WIDTH))
