@@ -6,6 +6,9 @@ import yaml
 
 from migrate.draft import Draft
 
+LOGIN_FACT = "login afterwards"
+"""The name of the fact in which a remediation keeps who will be given the key, where that is not cloud-init's default user."""
+
 DEFAULT_USERS: Mapping[str, str] = {
     # What each distribution's own cloud-init package puts into system_info.default_user.
     "debian": "debian",

@@ -15,6 +15,7 @@ from remediations.cloud_init import (
     enable_cloud_init,
     reset_cloud_init_state,
 )
+from remediations.first_boot import boot_without_cloud_init
 from remediations.firewall import disable_firewall
 from remediations.fstab import forget_missing_devices, mount_by_uuid
 from remediations.growth import let_the_root_grow
@@ -72,6 +73,8 @@ BUILTIN: tuple[Remediation, ...] = (
     install_cloud_init,
     # Units can be linked only when they are there.
     enable_cloud_init,
+    # Only where cloud-init is still not there.
+    boot_without_cloud_init,
     # Nothing is installed after this.
     *(last_package_removal(each) for each in REGISTERING),
     *(last_leftover_removal(each) for each in REGISTERING),

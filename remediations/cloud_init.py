@@ -7,10 +7,9 @@ from typing import Any
 import yaml
 
 from migrate.draft import Draft
-from migrate.errors import PackagesUnavailable
-from migrate.guest import Kind, PackageChange
-from migrate.remediation import Settings, remediation
-from remediations import cloud_config, ini, kernel_arguments, network, systemd
+from migrate.guest import File, Kind, Link
+from migrate.remediation import Profile, Settings, remediation
+from remediations import cloud_config, ini, kernel_arguments, openrc, systemd
 from remediations.cloud_config import MAIN, OURS, is_foreign
 from remediations.yaml_text import Unreadable, mapping, without
 
@@ -25,26 +24,23 @@ UNITS = (
 """cloud-init-main and -network are there since 24.3, cloud-init.service was before. Source: cloud-init, systemd/."""
 TARGETS = ("cloud-init.target", "cloud-config.target")
 
+SERVICES = (
+    ("cloud-init-ds-identify", "boot"),
+    ("cloud-init-local", "boot"),
+    ("cloud-init", "default"),
+    ("cloud-config", "default"),
+    ("cloud-final", "default"),
+)
+"""Those of OpenRC, with their runlevels. Source: Alpine, community/cloud-init, setup-cloud-init and README.Alpine."""
+
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
 SWITCH = "/etc/cloud/cloud-init.disabled"
 GROWTH_SWITCH = "/etc/growroot-disabled"
+GENERATOR = "/etc/systemd/system-generators/cloud-init-generator"
+"""Where an operator's file, or a link to nowhere, takes the place of the program that switches cloud-init on. Source: systemd.generator(7)."""
 SYSTEMD = ("/etc/systemd/system.conf", "/etc/systemd/system.conf.d/*.conf")
 STATE = ("instances", "data", "sem", "handlers", "scripts/vendor")
 LOGS = ("/var/log/cloud-init.log*", "/var/log/cloud-init-output.log*")
-
-PACKAGES = {
-    "debian": ("cloud-init", "cloud-guest-utils", "openssh-server", "sudo"),
-    "rhel": ("cloud-init", "cloud-utils-growpart", "openssh-server", "sudo"),
-    "suse": ("cloud-init", "growpart", "openssh", "sudo"),
-}
-"""cloud-init itself, growpart, the SSH server, and what lets the only user who can log in become root."""
-KNOWN_CLIENTS = ("dhclient", "dhcpcd", "udhcpc", "pump")
-"""What ifupdown asks for an address with. Source: interfaces(5), "The dhcp Method"."""
-DHCP_CLIENTS = ("isc-dhcp-client", "dhcpcd-base")
-"""The first was given up by its makers, and a release may have the second only. Source: Debian 13, release notes."""
-
-RESOLVER = "systemd-resolved"
-"""A package of its own since Debian 12. Source: its release notes, 5.1.5."""
 
 PROVIDERS_NAME = re.compile(r"ip-\d+-\d+-\d+-\d+|localhost")
 
@@ -56,6 +52,7 @@ REASONS = {
     "preserve_hostname": "Applications, certificates and other machines know it by its name.",
     "locale": "Databases sort by it.",
     "apt": "The package sources are the machine's own.",
+    "manual_cache_clean": "What it remembers of one instance is not taken for the next one.",
     "growpart": "The root fills its new disk.",
     "resize_rootfs": "The root fills its new disk.",
     "grub_dpkg": "GRUB's package learns which disk to install itself on: the old one's name is gone.",
@@ -95,6 +92,9 @@ def clear_foreign_datasources(draft: Draft, settings: Settings) -> None:
     )
     for unit in (*UNITS, *TARGETS):
         systemd.unmask(draft, unit, why="keeps systemd from starting cloud-init")
+    entry = draft.load(GENERATOR) if draft.kind(GENERATOR) in (Kind.LINK, Kind.FILE) else None
+    if entry == Link("/dev/null") or (isinstance(entry, File) and not entry.content):
+        draft.remove(GENERATOR, why="keeps systemd from starting cloud-init")
     _empty(draft, "/var/lib/cloud/seed", why="is found before the cloud's own metadata")
 
 
@@ -138,11 +138,13 @@ def configure_cloud_init(draft: Draft, settings: Settings) -> None:
     said: dict[str, Any] = {}
     if settings.force_datasource is not None:
         said["datasource_list"] = [settings.force_datasource, "None"]
-    if _keeps_its_name(draft):
+    if settings.profile is Profile.LIFT_AND_SHIFT and _keeps_its_name(draft):
         said["preserve_hostname"] = True
     said["locale"] = "false"  # text, for the schema of old versions; cc_locale takes both
     if draft.os.family == "debian":
         said["apt"] = {"preserve_sources_list": True}
+    if config.value("manual_cache_clean") not in (None, False, "false"):
+        said["manual_cache_clean"] = False
     said |= _disk(config) | _users(draft, config)
     draft.write(
         OURS,
@@ -153,40 +155,6 @@ def configure_cloud_init(draft: Draft, settings: Settings) -> None:
 
 
 @remediation(
-    "install-cloud-init",
-    "Install cloud-init, growpart and the SSH server",
-    sources=(
-        "docs.magalu.cloud, import of custom images: cloud-init, openssh-server and growth are required",
-        "ifupdown, inet.defn: DHCP needs a client of its own; Debian 13 recommends dhcpcd-base",
-        "docs.magalu.cloud, import of custom images: there is no console, so the user with the key must be able to become root: sudo",
-    ),
-)
-def install_cloud_init(draft: Draft, settings: Settings) -> None:
-    """Magalu Cloud gives an instance its key, its address and its disk's size through cloud-init, and lets people in through SSH only.
-
-    cloud-init, growpart, the SSH server and sudo are there, a DHCP client where ifupdown runs the network and has none, and systemd-resolved
-    where systemd-networkd does and nothing would write the name servers down. What is installed already is not touched.
-    """
-    wanted = PACKAGES.get(draft.os.family)
-    if wanted is None:
-        draft.find(
-            "CLOUD-004",
-            f"{draft.os.pretty or draft.os.id}: it is not known how its packages are called, so nothing is installed.",
-            remedy="Install cloud-init, growpart and an SSH server in the source VM.",
-        )
-        return
-    why = "is what Magalu Cloud gives a machine its key, address and disk size through"
-    if _lacks_dhcp_client(draft):
-        draft.change_packages(_with_dhcp_client(draft, wanted), why=f"{why}; ifupdown has no DHCP client of its own")
-    elif network.lacks_resolver(draft):
-        draft.change_packages(
-            _with_resolver(draft, wanted), why=f"{why}; systemd-networkd writes no resolv.conf of its own"
-        )
-    else:
-        draft.install(*wanted, why=why)
-
-
-@remediation(
     "enable-cloud-init",
     "Start cloud-init at each boot",
     sources=("systemctl(1), enable; cloud-init, systemd/*.service: [Install]", "deb-systemd-helper(1p)"),
@@ -194,8 +162,13 @@ def install_cloud_init(draft: Draft, settings: Settings) -> None:
 def enable_cloud_init(draft: Draft, settings: Settings) -> None:
     """cloud-init is of use only when it is started, and templates often disable it.
 
-    Each of its units that the guest has is linked as its [Install] section says. A package that is only just installed enables its own.
+    Each of its units that the guest has is linked as its [Install] section says; where OpenRC starts the guest, its services are in the
+    runlevels that Alpine's setup-cloud-init puts them in. A package that is only just installed enables its own.
     """
+    if openrc.runs(draft):
+        for service, level in SERVICES:
+            openrc.enable(draft, service, level, why="starts cloud-init at boot")
+        return
     for unit in UNITS:
         systemd.enable(draft, unit, why="starts cloud-init at boot")
 
@@ -344,33 +317,3 @@ def _tell_missing_modules(draft: Draft, config: cloud_config.CloudConfig) -> Non
             f"cloud-init's list of modules lacks {', '.join(missing)}, without which the root does not grow or no key arrives.",
             remedy="Restore /etc/cloud/cloud.cfg from its package in the source VM.",
         )
-
-
-def _with_resolver(draft: Draft, wanted: tuple[str, ...]) -> PackageChange:
-    """Before Debian 12 and on Ubuntu, systemd-resolved is a part of systemd, and there is nothing to install."""
-    try:
-        return draft.plan_packages(install=(*wanted, RESOLVER))
-    except PackagesUnavailable:
-        draft.find(
-            "NET-008",
-            "systemd-networkd learns the name servers by DHCP, but this guest has no systemd-resolved that would write them to "
-            "/etc/resolv.conf, so it will resolve no names.",
-            remedy="Install systemd-resolved in the source VM, or give cloud-init's resolv_conf module the name servers.",
-        )
-        return draft.plan_packages(install=wanted)
-
-
-def _lacks_dhcp_client(draft: Draft) -> bool:
-    if draft.os.family != "debian" or network.live(draft) is not network.IFUPDOWN:
-        return False
-    return not any(
-        draft.exists(f"{folder}/{client}") for folder in ("/sbin", "/usr/sbin", "/bin") for client in KNOWN_CLIENTS
-    )
-
-
-def _with_dhcp_client(draft: Draft, wanted: tuple[str, ...]) -> PackageChange:
-    """One transaction: each one costs the start of the guest's package manager."""
-    try:
-        return draft.plan_packages(install=(*wanted, DHCP_CLIENTS[0]))
-    except PackagesUnavailable:
-        return draft.plan_packages(install=(*wanted, DHCP_CLIENTS[1]))

@@ -187,8 +187,7 @@ def allow_key_login(draft: Draft, settings: Settings) -> None:
     _commands(draft)
     _addresses(draft)
     _sockets(draft)
-    _users(draft, user)
-    _groups(draft, user)
+    admit(draft, user)
     _tell_conditions(draft)
     _tell_ports(draft)
     _tell_closed_doors(draft)
@@ -304,6 +303,12 @@ def without_addresses(text: str) -> str:
         else:
             pieces.append(entry.raw)
     return "".join(pieces)
+
+
+def admit(draft: Draft, user: str) -> None:
+    """No list of users or groups keeps somebody out, where that is certain; where it is not, it is told."""
+    _users(draft, user)
+    _groups(draft, user)
 
 
 def _users(draft: Draft, user: str) -> None:

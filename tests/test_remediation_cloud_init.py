@@ -5,9 +5,8 @@ import yaml
 
 from fixtures.guests import guest
 from migrate.draft import Draft
-from migrate.effects import PackageEdit
-from migrate.guest import File, Link
-from migrate.guests.memory import MemoryGuest, from_yaml
+from migrate.guest import File, Folder, Link, Os
+from migrate.guests.memory import MemoryGuest
 from migrate.remediation import Settings
 from migrate.run import Run
 from remediations import cloud_config
@@ -16,11 +15,11 @@ from remediations.cloud_init import (
     configure_cloud_init,
     detecting,
     enable_cloud_init,
-    install_cloud_init,
     reset_cloud_init_state,
     with_cloud_init,
 )
-from remediations.network import network_by_dhcp
+from remediations.needed_packages import install_cloud_init
+from remediations.ssh import make_host_keys_at_first_boot
 from tests.remediation_guests import applied, codes, done, outcome
 
 OURS = "/etc/cloud/cloud.cfg.d/99-magalu-migrate.cfg"
@@ -264,75 +263,6 @@ def test_a_later_file_wins_and_mappings_are_joined() -> None:
     assert config.values == {"a": {"x": 1, "y": 2, "z": 3}, "b": [2]}
 
 
-def installs(to: MemoryGuest) -> list[list[str]]:
-    effects = done(to, install_cloud_init).effects
-    return [
-        [package.name for package in effect.change.install] for effect in effects if isinstance(effect, PackageEdit)
-    ]
-
-
-def test_everything_that_is_missing_comes_in_one_transaction() -> None:
-    assert installs(guest("debian11-vmware-tarball")) == [
-        [
-            "cloud-guest-utils",
-            "cloud-init",
-            "isc-dhcp-client",
-            "openssh-server",
-            "openssh-sftp-server",
-            "sudo",
-        ]
-    ]
-
-
-NETWORKD = """
-os: {id: debian, version_id: "12"}
-packages:
-  cloud-init: {version: "22"}
-  cloud-guest-utils: {version: "0"}
-  openssh-server: {version: "9"}
-  sudo: {version: "1"}
-  systemd:
-    version: "252"
-    files:
-      /lib/systemd/system/systemd-networkd.service: "[Install]\\nWantedBy=multi-user.target\\n"
-files:
-  /etc/systemd/system/multi-user.target.wants/systemd-networkd.service: {link: /lib/systemd/system/systemd-networkd.service}
-  /etc/systemd/network/10-lan.network: "[Match]\\nName=ens192\\n[Network]\\nAddress=10.0.0.5/24\\n"
-  /etc/resolv.conf: "nameserver 10.0.0.2\\n"
-"""
-
-
-def test_systemd_networkd_gets_the_resolver_that_it_needs_and_its_lack_is_told() -> None:
-    offered = NETWORKD + 'available: {systemd-resolved: {version: "252"}}\n'
-    changes = done(from_yaml(offered), network_by_dhcp, install_cloud_init)
-    installed = [effect.change.install for effect in changes.effects if isinstance(effect, PackageEdit)]
-    assert [[package.name for package in packages] for packages in installed] == [["systemd-resolved"]]
-    assert codes(changes) == []
-    assert codes(done(from_yaml(NETWORKD), network_by_dhcp, install_cloud_init)) == ["NET-008"]
-
-
-def test_what_is_there_is_not_installed_again() -> None:
-    assert installs(guest("ubuntu2204-vmware-lvm")) == []
-    assert installs(guest("rocky8-vmware-bls")) == [["cloud-init", "cloud-utils-growpart", "openssh-server"]]
-
-
-def test_the_other_dhcp_client_serves_where_the_first_cannot_be_had() -> None:
-    text = """
-packages: {ifupdown: {files: [/sbin/ifup]}, sudo: {}, cloud-init: {}, cloud-guest-utils: {}, openssh-server: {}}
-available: {dhcpcd-base: {}}
-files:
-  /lib/systemd/system/networking.service: "[Install]\\nWantedBy=multi-user.target\\n"
-  /etc/systemd/system/multi-user.target.wants/networking.service: {link: /lib/systemd/system/networking.service}
-  /etc/network/interfaces: "auto eth0\\niface eth0 inet dhcp\\n"
-"""
-    assert installs(from_yaml(text)) == [["dhcpcd-base"]]
-
-
-def test_a_distribution_that_is_not_known_gets_nothing_and_is_told() -> None:
-    changes = done(from_yaml("os: {id: alpine}\nfiles: {/etc/hostname: x}\n"), install_cloud_init)
-    assert (changes.effects, codes(changes)) == ((), ["CLOUD-004"])
-
-
 def test_units_that_are_there_are_linked_as_their_install_section_says() -> None:
     assert outcome(done(guest("debian12-uefi-pinned"), enable_cloud_init)) == {
         f"/etc/systemd/system/cloud-init.target.wants/{unit}": f"-> /usr/lib/systemd/system/{unit}"
@@ -350,3 +280,56 @@ def test_after_it_is_applied_cloud_init_is_installed_and_enabled(run: Run) -> No
     link = to.load("/etc/systemd/system/cloud-init.target.wants/cloud-final.service")
     assert link == Link("/lib/systemd/system/cloud-final.service")
     assert to.load(OURS).text == PLAIN  # type: ignore[union-attr]
+
+
+def test_amazon_linux_is_untied_from_ec2(run: Run) -> None:
+    to = applied(
+        run,
+        configured(main="users: [default]\ndatasource_list: [ Ec2, None ]\nrepo_upgrade: security\n"),
+        clear_foreign_datasources,
+    )
+    assert to.load("/etc/cloud/cloud.cfg").text == "users: [default]\nrepo_upgrade: security\n"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("entry", [Link("/dev/null"), File(b"")])
+def test_a_generator_that_is_switched_off_is_switched_on(run: Run, entry: Link | File) -> None:
+    to = MemoryGuest({"/etc/systemd/system-generators/cloud-init-generator": entry})
+    assert applied(run, to, clear_foreign_datasources).names("/etc/systemd/system-generators") == ()
+
+
+def test_a_generator_of_the_operators_own_stays() -> None:
+    to = MemoryGuest({"/etc/systemd/system-generators/cloud-init-generator": File(b"#!/bin/sh\n", 0o755)})
+    assert done(to, clear_foreign_datasources).effects == ()
+
+
+def test_what_cloud_init_remembers_is_not_taken_for_the_next_instance() -> None:
+    text = outcome(done(configured(main="manual_cache_clean: true\n"), configure_cloud_init))[OURS]
+    assert yaml.safe_load(text or "")["manual_cache_clean"] is False
+
+
+def test_on_alpine_its_services_are_in_their_runlevels(run: Run) -> None:
+    names = ("cloud-init-local", "cloud-init", "cloud-config", "cloud-final")
+    to = MemoryGuest({"/sbin/openrc": File(b""), **{f"/etc/init.d/{name}": File(b"", 0o755) for name in names}})
+    to.store("/etc/runlevels", Folder())
+    to.store("/etc/runlevels/default", Folder())
+    to.store("/etc/runlevels/default/cloud-final", Link("/etc/init.d/cloud-final"))
+    assert outcome(done(to, enable_cloud_init)) == {
+        f"/etc/runlevels/{level}/{name}": f"-> /etc/init.d/{name}"
+        for level, name in (("boot", "cloud-init-local"), ("default", "cloud-init"), ("default", "cloud-config"))
+    }
+
+
+def test_on_el_host_keys_are_made_where_cloud_init_should_and_does_not(run: Run) -> None:
+    """EL keeps sshd-keygen@ from making keys while cloud-init is active, which then makes none where it fails."""
+    drop_in = "/usr/lib/systemd/system/sshd-keygen@.service.d/disable-sshd-keygen-if-cloud-init-active.conf"
+    condition = "[Unit]\nConditionPathExists=!/run/systemd/generator.early/multi-user.target.wants/cloud-init.target\n"
+    to = applied(
+        run,
+        MemoryGuest({drop_in: File(condition.encode())}, os=Os("rocky", ("rhel",), "9.4")),
+        make_host_keys_at_first_boot,
+    )
+    unit = to.load("/etc/systemd/system/magalu-migrate-host-keys.service").text  # type: ignore[union-attr]
+    assert "ExecStart=/usr/bin/ssh-keygen -A\n" in unit
+    assert "After=local-fs.target cloud-init.service" in unit and "cloud-init.target" not in unit
+    assert to.names("/etc/systemd/system/multi-user.target.wants") == ("magalu-migrate-host-keys.service",)
+    assert drop_in in to.tree

@@ -189,9 +189,7 @@ def stanza(source: AptSource, signed_by: str) -> str:
 def guests_keys(files: Files, root: Root, signed_by: str, number: int) -> str:
     """Return Signed-By for the private root: a fingerprint as it is, an inline key and the guest's key files as copies."""
     if "-----BEGIN" in signed_by:
-        lines = (line.strip() for line in signed_by.strip().split("\n"))
-        root.write(f"keys/{number}.asc", "".join("\n" if line == "." else f"{line}\n" for line in lines))
-        return f"{INSIDE}/keys/{number}.asc"
+        return _inline_key(root, signed_by, number)
     words = []
     for index, word in enumerate(filter(None, re.split(r"[\s,]+", signed_by.strip()))):
         if word.startswith("/"):
@@ -206,7 +204,9 @@ def guests_keys(files: Files, root: Root, signed_by: str, number: int) -> str:
 def hosts_keys(root: Root, signed_by: str, number: int) -> str:
     """Return Signed-By for the private root, of key files of the host that the user named. Raise PackagesUnavailable."""
     words = []
-    for index, word in enumerate(filter(None, signed_by.split(","))):
+    if "-----BEGIN" in signed_by:
+        return _inline_key(root, signed_by, number)
+    for index, word in enumerate(filter(None, re.split(r"[\s,]+", signed_by))):
         if "/" not in word:
             words.append(word)
             continue
@@ -218,6 +218,13 @@ def hosts_keys(root: Root, signed_by: str, number: int) -> str:
             raise PackagesUnavailable(f"the key file {word} cannot be read: {error.strerror}") from error
         words.append(f"{INSIDE}/{name}")
     return " ".join(words)
+
+
+def _inline_key(root: Root, text: str, number: int) -> str:
+    """A key that stands in the sources themselves; a dot is its empty line. Source: sources.list(5), "Signed-By"."""
+    lines = (line.strip() for line in text.strip().split("\n"))
+    root.write(f"keys/{number}.asc", "".join("\n" if line == "." else f"{line}\n" for line in lines))
+    return f"{INSIDE}/keys/{number}.asc"
 
 
 def _key_name(path: str, number: int, index: int) -> str:

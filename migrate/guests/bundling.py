@@ -15,8 +15,8 @@ from pathlib import Path
 from migrate.errors import UsageError
 from migrate.guest import Os, Packaging
 from migrate.guests import dpkg
-from migrate.guests.apt import Place, Repositories
-from migrate.guests.apt_sources import AptSource
+from migrate.guests.apt import Named, Place, Repositories
+from migrate.guests.apt_sources import AptSource, given_source, sources_of
 from migrate.guests.bundle import (
     INDEX,
     MANIFEST,
@@ -31,10 +31,40 @@ from migrate.guests.bundle import (
 )
 from migrate.guests.files import FolderFiles
 from migrate.guests.signers import signers
+from migrate.guests.system import os_of
 from migrate.run import Progress, Run
 
 DISTRIBUTORS = {"Debian": "debian", "Ubuntu": "ubuntu"}
 """What a distribution's own archives call themselves in their Release file, and its ID in os-release."""
+
+
+def release(text: str) -> Release:
+    """Return the release that a user named: "debian:12", "ubuntu:22.04", "rocky:9", with ":arm64" after it for another processor. Raise UsageError."""
+    match = re.fullmatch(r"([a-z][a-z0-9_-]*):(\d+(?:\.\d+)*)(?::([a-z0-9]+))?", text)
+    if match is None:
+        raise UsageError(
+            f"--for {text!r} is not ID:VERSION", hint="As os-release(5) has them: debian:12, ubuntu:22.04, rocky:9."
+        )
+    packaging = Packaging.DPKG if Os(match[1]).family == "debian" else Packaging.RPM
+    return Release(id=match[1], version=match[2], arch=match[3] or "amd64", packaging=packaging)
+
+
+def repositories(wanted: Release, repos: Sequence[str]) -> Place:
+    """Return where a bundle's packages come from: what the user named, else this host's own repositories if it is of that very release.
+
+    Keys that a line does not name are this host's. Raise UsageError.
+    """
+    host = FolderFiles(Path("/"))
+    if repos:
+        return Named([given_source(text) for text in repos], host)
+    system = os_of(host)
+    own = [source for source in sources_of(host) if re.fullmatch(rf"{re.escape(system.codename)}(-.*)?", source.suite)]
+    if system.id != wanted.id or not same_release(wanted.version, system.version_id) or not own:
+        raise UsageError(
+            f"this machine is {system.pretty or system.id}, so its own repositories make no bundle for {wanted.id} {wanted.version}",
+            hint="Name that release's: --repo 'deb [signed-by=FILE] URL SUITE COMPONENTS'.",
+        )
+    return Named(own, host)
 
 
 def make_bundle(

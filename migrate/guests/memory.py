@@ -82,6 +82,7 @@ class Held:
     conffiles: frozenset[str] = frozenset()
     depends: tuple[str, ...] = ()
     size: int = 0
+    installed_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,7 @@ class MemoryGuest:
             tuple(self._package(name, installed) for name in sorted(going)),
             "the guest's own repositories" if arriving else "",
             sum(held.size for held in arriving),
+            sum(held.installed_size for held in arriving),
         )
 
     def change_packages(self, change: PackageChange) -> None:
@@ -431,7 +433,7 @@ def _held(name: str, value: Mapping[str, Any]) -> Held:
     depends = tuple(value.get("depends") or ())
     record = f"Package: {name}\nDepends: {', '.join(depends)}\n"
     package = Package(name, str(value.get("version", "1.0")), value.get("arch", "amd64"), record)
-    return Held(package, owned, conffiles, depends, int(value.get("size", 0)))
+    return Held(package, owned, conffiles, depends, int(value.get("size", 0)), _bytes(value.get("installed", 0)))
 
 
 def _kernel(version: str, value: Mapping[str, Any]) -> Kernel:
