@@ -177,6 +177,21 @@ class MakeSwapFile:
 LayoutChange = DropPartition | MakeSwapFile
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of a path without reading it. `size` in bytes; `mark` is another one whenever the content may be another.
+
+    Of a link, device, socket or pipe there is no mode and no owner, and only a file has a size.
+    """
+
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mark: str
+
+
 class Guest(Protocol):
     @property
     def os(self) -> Os: ...
@@ -199,6 +214,12 @@ class Guest(Protocol):
 
     def names(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a folder; () where there is no folder."""
+
+    def statuses(self) -> Mapping[str, Status]:
+        """Return everything that there is but the root folder, mounted file systems included. Nothing is read.
+
+        A name that an implementation cannot ask about is left out, with what is in it.
+        """
 
     def store(self, path: str, entry: Entry | None) -> None:
         """Put an entry at a path, replacing what is there; None removes it. Its folder must exist; a folder is removed only when empty.

@@ -185,6 +185,30 @@ def test_names_are_sorted_and_only_those_of_the_folder(guest: Guest) -> None:
     assert guest.names("/etc/secret") == guest.names("/none") == ()
 
 
+def test_the_statuses_tell_what_loading_tells(guest: Guest) -> None:
+    found = guest.statuses()
+    assert {path for path, status in found.items() if status.kind is Kind.FOLDER} >= {"/etc", "/etc/tools", "/usr/bin"}
+    assert not [path for path in FILES if path not in found]
+    for path, status in found.items():
+        assert status.kind is guest.kind(path)
+        match guest.load(path) if status.kind is not Kind.OTHER else None:
+            case File(content=content, mode=mode, uid=uid, gid=gid):
+                assert (status.size, status.mode, status.uid, status.gid) == (len(content), mode, uid, gid)
+            case Folder(mode=mode, uid=uid, gid=gid):
+                assert (status.size, status.mode, status.uid, status.gid) == (0, mode, uid, gid)
+            case _:
+                assert (status.size, status.mode, status.uid, status.gid) == (0, 0, 0, 0)
+
+
+def test_what_was_written_has_another_mark_and_the_rest_has_not(guest: Guest) -> None:
+    before = guest.statuses()
+    guest.store("/etc/fstab", File(b"/dev/sdb1 / ext4 defaults 0 1\n"))
+    guest.store("/etc/outside", Link("/etc/hostname"))
+    after = guest.statuses()
+    differs = {path for path, status in after.items() if status.kind is not Kind.FOLDER and before[path] != status}
+    assert differs == {"/etc/fstab", "/etc/outside"}
+
+
 def test_loading_what_is_not_there_names_it(guest: Guest) -> None:
     with pytest.raises(GuestError, match="/etc/none"):
         guest.load("/etc/none")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from migrate.errors import GuestError
-from migrate.guest import Entry, File, Folder, Kind, Link
+from migrate.guest import Entry, File, Folder, Kind, Link, Status
 from migrate.guests.cell import Cell
 from migrate.guests.files import FolderFiles
 from migrate.guests.labels import Unlabelled, set_labels, unlabelled_below
@@ -57,6 +57,10 @@ class AgentFiles:
     def texts(self, path: str, suffix: str) -> Mapping[str, str]:
         found: dict[str, str] = self._ask("texts", path, suffix)[0]
         return found
+
+    def statuses(self) -> Mapping[str, Status]:
+        found: Mapping[str, list[Any]] = self._ask("statuses", "/")[0]
+        return {path: Status(Kind(kind), *rest) for path, (kind, *rest) in found.items()}
 
     def store(self, path: str, entry: Entry | None) -> None:
         value, content = (None, b"") if entry is None else _value(entry)
@@ -145,6 +149,9 @@ def _do(content: bytes, what: str, root: str, *arguments: Any) -> tuple[Any, byt
             return _value(files.load(path))
         case "names", path:
             return files.names(path), b""
+        case "statuses", _:
+            told = files.statuses().items()
+            return {p: [s.kind.value, s.mode, s.uid, s.gid, s.size, s.mark] for p, s in told}, b""
         case "texts", path, suffix:
             return files.texts(path, suffix), b""
         case "store", path, value:

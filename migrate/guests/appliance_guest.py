@@ -23,6 +23,7 @@ from migrate.guest import (
     Package,
     PackageChange,
     Rebuild,
+    Status,
 )
 from migrate.guests import programs, rebuilds
 from migrate.guests.appliance import SMALL, Calls, Mounted, NotUtf8, temporary_file
@@ -48,6 +49,8 @@ FIND_KINDS = {
     "b": "blk_file",
 }
 CLOCK_SLACK_S = 60
+AT_ONCE = 500
+"""As many names as a message surely holds: of 4 MiB at most, and a name may have 255 bytes. Source: guestfs(3), protocol limits."""
 FALLOCATES = frozenset({"ext4", "xfs", "btrfs"})
 
 
@@ -55,6 +58,15 @@ def _kind(mode: int) -> Kind:
     return {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}.get(
         stat.S_IFMT(mode), Kind.OTHER
     )
+
+
+def _told(status: Mapping[str, int]) -> Status:
+    """Return what lstat(2) says in the appliance."""
+    kind, mark = _kind(status["st_mode"]), f"{status['st_ctime_sec']}.{status['st_ctime_nsec']:09}"
+    if kind in (Kind.LINK, Kind.OTHER):
+        return Status(kind, 0, 0, 0, 0, mark)
+    size = status["st_size"] if kind is Kind.FILE else 0
+    return Status(kind, stat.S_IMODE(status["st_mode"]), status["st_uid"], status["st_gid"], size, mark)
 
 
 def _is_utf8(name: str) -> bool:
@@ -114,6 +126,23 @@ class ApplianceGuest:
 
     def names(self, path: str) -> tuple[str, ...]:
         return tuple(sorted(self._listed(path))) if self.kind(path) is Kind.FOLDER else ()
+
+    def statuses(self) -> Mapping[str, Status]:
+        """Two questions for each folder: 4,000 folders take half a minute without KVM."""
+        found: dict[str, Status] = {}
+        todo = ["/"]
+        while todo:
+            folder = todo.pop()
+            self._run.check()
+            names = sorted(name for name in self._listed(folder) if _is_utf8(name))
+            for first in range(0, len(names), AT_ONCE):
+                some = names[first : first + AT_ONCE]
+                for name, status in zip(some, self._call.lstatnslist(folder, some), strict=True):
+                    path = f"{folder.rstrip('/')}/{name}"
+                    found[path] = _told(status)
+                    if found[path].kind is Kind.FOLDER:
+                        todo.append(path)
+        return found
 
     def texts(self, path: str, suffix: str) -> Mapping[str, str]:
         """All in one message: 0.9 s for 700 files, which would be 3 s one by one."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from migrate.errors import GuestError
-from migrate.guest import Entry, File, Folder, Kind, Link
+from migrate.guest import Entry, File, Folder, Kind, Link, Status
 from migrate.guests.paths import parts
 
 MOST_BYTES = 1 << 30
@@ -55,6 +55,22 @@ class FolderFiles:
     def names(self, path: str) -> tuple[str, ...]:
         with self._folder(parts(path)) as folder:
             return () if folder is None else tuple(sorted(_listed(folder)))
+
+    def statuses(self) -> Mapping[str, Status]:
+        found: dict[str, Status] = {}
+        todo: list[tuple[str, ...]] = [()]
+        while todo:
+            names = todo.pop()
+            with self._folder(names) as folder:
+                for name in [] if folder is None else _listed(folder):
+                    status = _status(folder, name)
+                    if status is None:
+                        continue
+                    inner = (*names, name)
+                    found["/" + "/".join(inner)] = told(status)
+                    if stat.S_ISDIR(status.st_mode):
+                        todo.append(inner)
+        return found
 
     def store(self, path: str, entry: Entry | None) -> None:
         names = parts(path)
@@ -141,6 +157,15 @@ def _status(folder: int | None, name: str) -> os.stat_result | None:
         if error.errno == errno.ENAMETOOLONG:
             return None
         raise GuestError(f"{name!r} in the guest cannot be looked at: {error.strerror}") from error
+
+
+def told(status: os.stat_result) -> Status:
+    """Return what lstat(2) says. The time of the last change of an inode cannot be set: it is another one after each write."""
+    kind = _kind(status.st_mode)
+    if kind in (Kind.LINK, Kind.OTHER):
+        return Status(kind, 0, 0, 0, 0, str(status.st_ctime_ns))
+    size = status.st_size if kind is Kind.FILE else 0
+    return Status(kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, size, str(status.st_ctime_ns))
 
 
 def _folder_entry(status: os.stat_result) -> Folder:

@@ -23,6 +23,7 @@ update-initramfs and dracut put into a real, small cpio what their own configura
 """
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,7 @@ from migrate.guest import (
     PackageChange,
     Packaging,
     Rebuild,
+    Status,
 )
 from migrate.guests.paths import parent, parts, resolved
 from migrate.initramfs import cpio
@@ -174,6 +176,10 @@ class MemoryGuest:
         prefix = path.rstrip("/") + "/"
         inside = (known[len(prefix) :] for known in (*self._tree, *self._others) if known.startswith(prefix))
         return tuple(sorted({name for name in inside if name and "/" not in name}))
+
+    def statuses(self) -> Mapping[str, Status]:
+        found = {path: _status(entry) for path, entry in self._tree.items() if path != "/"}
+        return found | {path: Status(Kind.OTHER, 0, 0, 0, 0, "") for path in self._others}
 
     def store(self, path: str, entry: Entry | None) -> None:
         kind = self.kind(path)
@@ -361,6 +367,16 @@ class MemoryGuest:
 
 
 _WHATEVER = File(b"")
+
+
+def _status(entry: Entry) -> Status:
+    match entry:
+        case File(content=content, mode=mode, uid=uid, gid=gid):
+            return Status(Kind.FILE, mode, uid, gid, len(content), hashlib.sha256(content).hexdigest())
+        case Folder(mode=mode, uid=uid, gid=gid):
+            return Status(Kind.FOLDER, mode, uid, gid, 0, "")
+        case Link(target=target):
+            return Status(Kind.LINK, 0, 0, 0, 0, target)
 
 
 def from_yaml(text: str) -> MemoryGuest:

@@ -24,6 +24,7 @@ from migrate.guest import (
     Package,
     PackageChange,
     Rebuild,
+    Status,
 )
 from migrate.guests import extfs, programs, rebuilds
 from migrate.guests.agent import AgentFiles, open_agent
@@ -147,6 +148,9 @@ class RoomGuest:
 
     def names(self, path: str) -> tuple[str, ...]:
         return self._files.names(path)
+
+    def statuses(self) -> Mapping[str, Status]:
+        return self._files.statuses()
 
     def texts(self, path: str, suffix: str) -> Mapping[str, str]:
         return self._files.texts(path, suffix)
