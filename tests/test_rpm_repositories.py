@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,11 +176,7 @@ def test_a_guest_whose_only_repository_wants_a_certificate_is_told_so(run: Run, 
 # Signatures
 
 
-@contextmanager
-def guest_of(tmp_path: Path, served: Repository, *, key: str) -> Iterator[Path]:
-    yield tree(tmp_path / "guest", "rocky9", repository=served.uri, key=key)
-
-
+@pytest.mark.slow
 def test_packages_that_are_not_signed_are_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     with repository(tmp_path / "r", "rocky9", sign_packages=False) as served:
@@ -191,6 +186,7 @@ def test_packages_that_are_not_signed_are_refused(run: Run, tmp_path: Path) -> N
             packages.fetch(change)
 
 
+@pytest.mark.slow
 def test_packages_that_are_signed_by_somebody_else_are_refused(run: Run, tmp_path: Path, served: Repository) -> None:
     (tmp_path / "r").mkdir()
     with repository(tmp_path / "r", "leap15") as another:
@@ -200,12 +196,14 @@ def test_packages_that_are_signed_by_somebody_else_are_refused(run: Run, tmp_pat
         packages.fetch(change)
 
 
+@pytest.mark.slow
 def test_a_key_in_the_guest_s_database_vouches_too(run: Run, tmp_path: Path, served: Repository) -> None:
     packages = packages_of(run, tree(tmp_path / "guest", "rocky9", repository=served.uri, key=served.key, trusted=True))
     (tmp_path / "guest/etc/pki/rpm-gpg/RPM-GPG-KEY-Rocky-9").unlink()
     assert list(packages.fetch(packages.plan(("cloud-utils-growpart",), (), None))) == ["cloud-utils-growpart"]
 
 
+@pytest.mark.slow
 def test_a_package_that_is_another_than_the_metadata_says_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     with repository(tmp_path / "r", "rocky9") as served:
@@ -217,6 +215,7 @@ def test_a_package_that_is_another_than_the_metadata_says_is_refused(run: Run, t
             packages.fetch(change)
 
 
+@pytest.mark.slow
 def test_zypper_s_metadata_is_verified_by_the_guest_s_keyring(run: Run, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     told = notes(run)
@@ -233,6 +232,7 @@ def test_zypper_s_metadata_is_verified_by_the_guest_s_keyring(run: Run, tmp_path
             packages_of(run, stranger).plan(("cloud-init",), (), None)
 
 
+@pytest.mark.slow
 def test_a_key_is_looked_for_inside_the_guest(run: Run, tmp_path: Path, served: Repository) -> None:
     """The link names a key of the host that would vouch for the packages."""
     outside = tmp_path / "host.asc"
@@ -296,6 +296,7 @@ data:
 """
 
 
+@pytest.mark.slow
 def test_a_package_that_only_a_module_has_is_said_with_the_module(run: Run, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     with repository(tmp_path / "r", "rocky9", sign_metadata=False) as served:

@@ -62,6 +62,8 @@ class Programs(Files, Protocol):
 
     def store(self, path: str, entry: Entry | None) -> None: ...
 
+    def remove(self, path: str) -> None: ...
+
     def execute(self, argv: Sequence[str], *, env: Mapping[str, str]) -> str:
         """Run a program of the guest and return what it writes. Raise GuestError with its last words where it fails."""
 
@@ -74,6 +76,7 @@ def change_packages(room: Programs, change: PackageChange, packages: Sequence[st
     if not change.install and not change.remove:
         return
     before = _identities(room)
+    running = frozenset(room.names("/run"))
     match packaging_of(room):
         case Packaging.RPM:
             _change_rpm(room, change, packages)
@@ -83,6 +86,9 @@ def change_packages(room: Programs, change: PackageChange, packages: Sequence[st
             _change_dpkg(room, change, packages)
     for path in _identities(room) - before:
         room.store(path, None)
+    # A machine that runs keeps /run in memory. The overlay room does too, the appliance does not.
+    for name in set(room.names("/run")) - running:
+        room.remove(f"/run/{name}")
 
 
 def _change_dpkg(room: Programs, change: PackageChange, packages: Sequence[str]) -> None:

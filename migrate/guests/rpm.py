@@ -52,7 +52,9 @@ PROTECTED = (
     *("kernel", "kernel-core", "kernel-modules-core", "kernel-default", "kernel-default-base", "kernel-uek*"),
     *("kernel-azure", "kernel-lt", "kernel-ml", "kernel-rt*", "linux", "linux-esx", "linux-secure"),
     *("dracut", "grub2-common", "grub2-tools", "grub2-pc", "grub2-i386-pc", "grub2-efi-x64", "grub2-x86_64-efi"),
-    *("shim", "shim-x64", "*-release"),
+    *("shim", "shim-x64", "redhat-release*", "centos-release", "centos-linux-release", "centos-stream-release"),
+    *("rocky-release", "almalinux-release", "oraclelinux-release*", "fedora-release*", "system-release"),
+    *("openSUSE-release", "sles-release", "photon-release"),
 )
 """What a guest is none without, or does not start without. What these need goes never without them, so it is protected with them."""
 
