@@ -377,6 +377,44 @@ def test_the_lvm_machine_has_its_root_on_lvm_and_its_cloud_init_switched_off() -
 
 
 @pytest.mark.slow
+def test_the_azure_machine_has_what_its_agent_wrote_by_itself_in_a_fixed_vhd() -> None:
+    vhd, raw = built("debian12-azure"), built("debian12-azure", format="raw")
+    assert vhd.stat().st_size == 2048 * MIB + 512
+    with vhd.open("rb") as file:
+        assert os.pread(file.fileno(), 8, 2048 * MIB) == b"conectix"
+    parts = json.loads(sh("sfdisk", "-J", raw))["partitiontable"]["partitions"]
+    assert [part["node"].removeprefix(str(raw)) for part in sorted(parts, key=lambda part: part["start"])] == [
+        "14",
+        "15",
+        "1",
+    ]
+    root = Ext4(raw, 128)
+    assert {"waagent", "hyperv-daemons", "cloud-init", "chrony", "netplan.io"} <= root.packages()
+    assert "walinuxagent-network-setup.service" in root.names("/etc/systemd/system/network.target.wants")
+    assert "TransportPrivate.pem" in root.names("/var/lib/waagent")
+    assert "walinuxagent-network-setup" not in root.text("/var/lib/dpkg/info/waagent.list")
+    assert "driver: hv_netvsc" in root.text("/etc/netplan/50-cloud-init.yaml")
+    assert "PHC /dev/ptp_hyperv" in root.text("/etc/chrony/chrony.conf")
+    assert "rootdelay=300 " in root.text("/boot/grub/grub.cfg")
+
+
+@pytest.mark.slow
+def test_the_aws_machine_boots_by_uefi_only_and_nothing_of_the_network_is_its_own() -> None:
+    raw = built("debian12-aws")
+    types = {part["type"] for part in json.loads(sh("sfdisk", "-J", raw))["partitiontable"]["partitions"]}
+    assert types == {"C12A7328-F81F-11D2-BA4B-00A0C93EC93B", "0FC63DAF-8483-4772-8E79-3D69D8477DE4"}
+    assert "::/EFI/BOOT/BOOTX64.EFI" in sh("mdir", "-/", "-b", "-i", f"{raw}@@1M", "::").split()
+    root = Ext4(raw, 125)
+    assert {"amazon-ec2-utils", "amazon-ec2-net-utils", "ec2-instance-connect", "amazon-ssm-agent"} <= root.packages()
+    assert "AuthorizedKeysCommand" in root.text("/lib/systemd/system/ssh.service.d/ec2-instance-connect.conf")
+    assert "ec2-instance-connect.conf" not in root.text("/var/lib/dpkg/info/ec2-instance-connect.list")
+    assert root.names("/etc/systemd/network") == set()
+    assert root.text("/usr/lib/systemd/network/80-ec2.network").startswith("[Match]\nDriver=ena")
+    assert "RegistrationKey" in root.names("/var/lib/amazon/ssm/Vault/Store")
+    assert "/dev/nvme0n1p1 / ext4" in root.text("/etc/fstab")
+
+
+@pytest.mark.slow
 def test_a_killed_builder_leaves_no_machine_no_mount_and_no_process(tmp_path: Path) -> None:
     built("debian12-cloud")  # so that the base is there
     ours, theirs = tmp_path / "magalu-migrate/machines", cache_folder()
