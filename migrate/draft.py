@@ -113,10 +113,13 @@ class Draft:
         """What is at a path; a link at its end is not followed."""
         return self._kind(self._resolve(path, last=False))
 
-    def real(self, path: str) -> str | None:
-        """Return where a path really is, links before its last part followed inside the guest; None where they lead in a circle."""
+    def real(self, path: str, *, last: bool = False) -> str | None:
+        """Return where a path really is, links before its last part followed inside the guest; None where they lead in a circle.
+
+        With `last`, one at its end is followed too.
+        """
         try:
-            return self._resolve(path, last=False)
+            return self._resolve(path, last=last)
         except GuestError:
             return None
 

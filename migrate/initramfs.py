@@ -45,7 +45,7 @@ class _Decompressor(Protocol):
 
 def modules_inside(initrd: bytes) -> frozenset[str]:
     """Return the kernel modules inside an initramfs, as `module_name` writes them. Raise GuestError where it is none."""
-    return frozenset(module_name(name) for name in names_inside(initrd) if _is_module(name))
+    return frozenset(module_name(name) for name in names_inside(initrd) if is_module(name))
 
 
 def names_inside(initrd: bytes) -> frozenset[str]:
@@ -111,7 +111,8 @@ def _member(number: int, name: bytes, mode: int, data: bytes) -> bytes:
     return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
 
 
-def _is_module(name: str) -> bool:
+def is_module(name: str) -> bool:
+    """Whether a path is a kernel module's, compressed or not."""
     return re.search(r"\.ko(\.(xz|zst|gz|bz2|lz4|lzma))?$", name) is not None
 
 

@@ -7,8 +7,8 @@ from migrate.remediation import Remediation
 from remediations.boot import (
     serial_console,
     uefi_fallback_path,
-    virtio_in_initramfs,
 )
+from remediations.check_guest import check_guest
 from remediations.cloud_init import (
     clear_foreign_datasources,
     configure_cloud_init,
@@ -40,6 +40,7 @@ from remediations.vendors import (
     public_time_servers,
     vendors,
 )
+from remediations.virtio import virtio_in_initramfs
 
 VENDORS = vendors()
 REGISTERING = tuple(each for each in VENDORS if each.last_packages)

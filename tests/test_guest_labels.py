@@ -201,8 +201,8 @@ def labelled_disk(folder: Path, policy: Path) -> Path:
         if isinstance(entry, Link):
             (root / name[1:]).symlink_to(entry.target)
     shutil.copytree(policy, root / "etc/selinux")
-    for path in sorted(root.rglob("*")):
-        sh("setfattr", "--no-dereference", "-n", "security.selinux", "-v", USUAL, path)
+    for there in sorted(root.rglob("*")):
+        sh("setfattr", "--no-dereference", "-n", "security.selinux", "-v", USUAL, there)
     sh("setfattr", "-n", "security.selinux", "-v", CHOSEN, root / "etc/chosen")
     return ext4_disk(folder / "disk.raw", root, mib=64)
 

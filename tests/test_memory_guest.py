@@ -83,7 +83,7 @@ def test_what_no_repository_has_is_named() -> None:
 
 
 def test_a_rebuilt_initramfs_holds_what_its_configuration_asks_for() -> None:
-    guest = from_yaml(VMWARE)
+    guest = from_yaml(VMWARE.replace("files:\n", "files:\n  /usr/sbin/update-initramfs: ''\n", 1))
     assert _modules(guest) == {"vmw_pvscsi"}
     guest.rebuild(Rebuild.INITRAMFS)
     assert _modules(guest) == {"vmw_pvscsi", "virtio_net", "failover"}
@@ -92,12 +92,12 @@ def test_a_rebuilt_initramfs_holds_what_its_configuration_asks_for() -> None:
     assert _modules(guest) == {"vmw_pvscsi", "virtio_net", "failover", "virtio_blk"}
 
 
-def test_dracut_adds_the_drivers_that_its_configuration_names() -> None:
+def test_dracut_takes_all_drivers_but_those_that_its_configuration_omits() -> None:
     guest = from_yaml(
         """
         os: {id: almalinux, id_like: [rhel], version_id: "9.3"}
         kernels: {5.14: {modules: [virtio_blk, virtio_net, nvme], initramfs: [nvme]}}
-        files: {/etc/dracut.conf.d/virtio.conf: 'add_drivers+=" virtio_blk "'}
+        files: {/usr/bin/dracut: "", /etc/dracut.conf.d/virtio.conf: 'omit_drivers+=" virtio_net "'}
         """
     )
     guest.rebuild(Rebuild.INITRAMFS)

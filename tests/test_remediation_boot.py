@@ -3,21 +3,17 @@
 import pytest
 
 from fixtures.guests import guest
+from migrate.boot_menu import version_key
 from migrate.draft import Draft
 from migrate.effects import RebuildRequest, Severity
 from migrate.guest import File
 from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.initramfs import modules_inside
+from migrate.kernels import kernels
 from migrate.run import Run
-from remediations.boot import (
-    serial_console,
-    uefi_fallback_path,
-    virtio_in_initramfs,
-    with_debconf_answer,
-    with_modules,
-)
-from remediations.grub_menu import default_kernel, entries
-from remediations.kernels import kernels, version_key
+from remediations.boot import serial_console, uefi_fallback_path, with_debconf_answer
+from remediations.initramfs_settings import with_modules
+from remediations.virtio import virtio_in_initramfs
 from tests.remediation_guests import applied, codes, done, outcome
 
 VIRTIO = "virtio: [], virtio_ring: [virtio], virtio_pci: [virtio_ring], virtio_blk: [virtio_ring], virtio_scsi: [virtio_ring], virtio_net: [virtio_ring]"
@@ -85,8 +81,8 @@ def test_only_where_the_builder_would_look_at_its_own_machine_is_it_told_to_take
 def test_dracut_gets_a_drop_in(run: Run) -> None:
     to = applied(run, guest("rocky8-vmware-bls"), virtio_in_initramfs)
     assert to.load("/etc/dracut.conf.d/50-magalu-migrate.conf").text == (  # type: ignore[union-attr]
-        "# Written by magalu-migrate: the machine that builds the initramfs is not the one that boots.\n"
-        'hostonly="no"\nadd_drivers+=" virtio_pci virtio_blk virtio_scsi virtio_net "\n'
+        "# Written by magalu-migrate: whichever machine builds the initramfs, it boots on KVM.\n"
+        'add_drivers+=" virtio_pci virtio_blk virtio_scsi virtio_net "\n'
     )
 
 
@@ -98,7 +94,7 @@ def test_without_a_builder_the_guest_is_refused() -> None:
 
 def test_modules_that_are_named_already_are_not_named_twice() -> None:
     assert (
-        with_modules("virtio-blk\n# virtio_pci", ["virtio_pci", "virtio_blk"])
+        with_modules("virtio-blk\n# virtio_pci", ("virtio_pci", "virtio_blk"))
         == "virtio-blk\n# virtio_pci\nvirtio_pci\n"
     )
 
@@ -121,12 +117,12 @@ def test_a_kernel_without_an_initramfs_that_needs_one_is_told() -> None:
 def test_a_default_kernel_without_virtio_refuses_the_guest_and_another_one_is_only_noted() -> None:
     to = guest("debian11-vmware-tarball")
     found = {(finding.code, finding.severity) for finding in done(to, virtio_in_initramfs).findings}
-    assert found == {("BOOT-002", Severity.ERROR), ("BOOT-003", Severity.WARNING)}
+    assert found == {("BOOT-002", Severity.ERROR), ("BOOT-001", Severity.NOTE)}
     menu = to.load("/boot/grub/grub.cfg")
     assert isinstance(menu, File)
     to.store("/boot/grub/grub.cfg", File(menu.content.replace(b'default="1>0"', b'default="0"')))
     found = {(finding.code, finding.severity) for finding in done(to, virtio_in_initramfs).findings}
-    assert found == {("BOOT-001", Severity.NOTE), ("BOOT-003", Severity.WARNING)}
+    assert found == {("BOOT-001", Severity.NOTE)}
 
 
 def test_no_kernel_at_all_is_told() -> None:
@@ -136,81 +132,11 @@ def test_no_kernel_at_all_is_told() -> None:
 def test_kernels_are_in_the_order_of_their_numbers() -> None:
     assert sorted(["6.1.0-21", "6.1.0-9", "5.10.0-28"], key=version_key) == ["5.10.0-28", "6.1.0-9", "6.1.0-21"]
     found = kernels(Draft(guest("debian11-vmware-tarball")))
-    assert [(each.version, each.modules is None) for each in found] == [
-        ("4.9.0-0.custom", False),
-        ("5.10.0-9-amd64", True),
-        ("5.10.0-28-amd64", False),
+    assert [(each.version, each.listed) for each in found] == [
+        ("4.9.0-0.custom", True),
+        ("5.10.0-9-amd64", False),
+        ("5.10.0-28-amd64", True),
     ]
-
-
-MENU = """\
-if [ "${next_entry}" ] ; then
-   set default="${next_entry}"
-else
-   set default="DEFAULT"
-fi
-menuentry 'First' --class x $menuentry_id_option 'gnulinux-simple' {
-	linux	/boot/vmlinuz-3.0 root=x
-}
-submenu "Advanced" $menuentry_id_option 'advanced' {
-	menuentry 'Second' --id=two {
-		if [ x = x ]; then
-			true
-		fi
-		linux	/boot/vmlinuz-2.0 root=x
-	}
-	menuentry third {
-		linux	/boot/vmlinuz-1.0 root=x
-	}
-}
-menuentry 'Fourth' {
-	linux	/vmlinuz-4.0
-}
-"""
-
-
-@pytest.mark.parametrize(
-    ("default", "saved", "version"),
-    [
-        ("0", "", "3.0"),
-        ("1>1", "", "1.0"),
-        ("advanced>two", "", "2.0"),
-        ("Advanced>third", "", "1.0"),
-        ("2", "", "4.0"),
-        ("Fourth", "", "4.0"),
-        ("${saved_entry}", "saved_entry=advanced>two", "2.0"),
-        ("${saved_entry}", "", "3.0"),
-        ("gone", "", "3.0"),
-    ],
-)
-def test_the_default_kernel_is_found_by_number_title_id_and_memory(default: str, saved: str, version: str) -> None:
-    files = {
-        "/boot/grub/grub.cfg": File(MENU.replace("DEFAULT", default).encode()),
-        "/boot/grub/grubenv": File(saved.encode()),
-    }
-    assert default_kernel(Draft(MemoryGuest(files))) == version
-
-
-def test_every_entry_of_a_menu_is_found_in_its_place() -> None:
-    assert [(entry.path, entry.linux) for entry in entries(MENU)] == [
-        ((0,), "/boot/vmlinuz-3.0"),
-        ((1, 0), "/boot/vmlinuz-2.0"),
-        ((1, 1), "/boot/vmlinuz-1.0"),
-        ((2,), "/vmlinuz-4.0"),
-    ]
-
-
-def test_the_default_of_boot_loader_entries_is_the_saved_or_the_newest() -> None:
-    files = {
-        "/boot/grub2/grub.cfg": "insmod blscfg\nblscfg\n",
-        "/boot/grub2/grubenv": "saved_entry=m-4.18.0-9\n",
-        "/boot/loader/entries/m-4.18.0-9.conf": "linux /vmlinuz-4.18.0-9\n",
-        "/boot/loader/entries/m-4.18.0-21.conf": "linux /vmlinuz-4.18.0-21\n",
-    }
-    to = MemoryGuest({path: File(text.encode()) for path, text in files.items()})
-    assert default_kernel(Draft(to)) == "4.18.0-9"
-    to.store("/boot/grub2/grubenv", None)
-    assert default_kernel(Draft(to)) == "4.18.0-21"
 
 
 def grub(arguments: str) -> MemoryGuest:

@@ -19,7 +19,8 @@
       /run/socket: {other: true}
 
 A program of the guest is imitated where its effect matters to a repair: the package manager moves files and resolves `depends`;
-update-initramfs and dracut put into a real, small cpio what their own configuration asks for.
+what builds an initramfs (initramfs-tools, dracut, mkinitrd, mkinitfs, mkinitcpio) puts into a real, small cpio what its own configuration asks
+for. A kernel may say where it is: `image: /boot/vmlinuz-lts, initrd: /boot/initramfs-lts`.
 """
 
 import base64
@@ -31,6 +32,7 @@ from typing import Any
 
 import yaml
 
+from migrate.draft import Draft
 from migrate.errors import GuestError, PackagesUnavailable
 from migrate.guest import (
     DropPartition,
@@ -50,8 +52,11 @@ from migrate.guest import (
     Rebuild,
     Status,
 )
+from migrate.guests.memory_builders import asked_for
 from migrate.guests.paths import parent, parts, resolved
 from migrate.initramfs import cpio
+from migrate.initramfs_builder import DRIVERS, builder
+from migrate.kernels import Contents, inside, kernels, required
 from migrate.source import Firmware
 
 DEBIAN_12 = Os("debian", (), "12", "bookworm", "Debian GNU/Linux 12 (bookworm)")
@@ -89,12 +94,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel: `modules` with what each needs, those built into it, and those inside its initramfs when the guest is made."""
+    """A kernel: `modules` with what each needs, those built into it, and those inside its initramfs when the guest is made.
+
+    `image` and `initrd` are where they are, where that is not as most distributions have it.
+    """
 
     version: str
     modules: Mapping[str, tuple[str, ...]]
     builtin: tuple[str, ...] = ()
     initramfs: tuple[str, ...] = ()
+    image: str = ""
+    initrd: str = ""
 
 
 class MemoryGuest:
@@ -262,8 +272,17 @@ class MemoryGuest:
     def rebuild(self, what: Rebuild) -> None:
         if what is not Rebuild.INITRAMFS:
             return
-        for kernel in self._kernels:
-            self._write_initramfs(kernel, self._wanted_modules(kernel))
+        draft = Draft(self)
+        build = builder(draft)
+        for kernel in required(draft, kernels(draft)):
+            if build is not None and kernel.initramfs is not None:
+                before = inside(draft, kernel)
+                had = before.modules if isinstance(before, Contents) else frozenset()
+                drivers = tuple(driver for driver in DRIVERS if driver in kernel.modules)
+                command = build.command(kernel.version, kernel.initramfs, kernel.image, drivers)
+                chosen = asked_for(self, build, command, kernel, had)
+                modules = self._closure(chosen, lambda name, known=kernel.modules: known.get(name, ()))  # type: ignore[misc]
+                self._place(kernel.initramfs, File(_initramfs(kernel.version, modules)))
 
     # Packages
 
@@ -316,7 +335,8 @@ class MemoryGuest:
     # Kernels
 
     def _install_kernel(self, kernel: Kernel) -> None:
-        files = {f"/boot/vmlinuz-{kernel.version}": b"MZ", f"/boot/config-{kernel.version}": b"CONFIG_VIRTIO=m\n"}
+        image = kernel.image or f"/boot/vmlinuz-{kernel.version}"
+        files = {image: b"MZ", f"/boot/config-{kernel.version}": b"CONFIG_VIRTIO=m\n"}
         folder = resolved(self, f"/lib/modules/{kernel.version}")
         files |= {f"{folder}/{_ko(name)}": b"\x7fELF" for name in kernel.modules}
         dependencies = (
@@ -327,43 +347,17 @@ class MemoryGuest:
         for path, content in files.items():
             if self.kind(path) is Kind.MISSING:
                 self._place(path, File(content))
-        self._write_initramfs(kernel, frozenset(kernel.initramfs))
-
-    def _write_initramfs(self, kernel: Kernel, modules: frozenset[str]) -> None:
-        content = {f"usr/lib/modules/{kernel.version}/{_ko(name)}": b"\x7fELF" for name in modules} | {
-            "init": b"#!/bin/sh\n"
-        }
-        name = f"initramfs-{kernel.version}.img" if self._uses_dracut else f"initrd.img-{kernel.version}"
-        self._place(f"/boot/{name}", File(cpio(content)))
-
-    @property
-    def _uses_dracut(self) -> bool:
-        return self._os.family != "debian" or "dracut" in self._held
-
-    def _wanted_modules(self, kernel: Kernel) -> frozenset[str]:
-        """What the builder's own configuration asks for. Sources: initramfs.conf(5), initramfs-tools(7), dracut.conf(5)."""
-        if self._uses_dracut:
-            text = "\n".join(self._texts("/etc/dracut.conf", "/etc/dracut.conf.d"))
-            everything = "hostonly=no" in text.replace('"', "").replace(" ", "")
-            named = " ".join(re.findall(r'(?:add|force)_drivers\+="([^"]*)"', text)).split()
-        else:
-            text = "\n".join(self._texts("/etc/initramfs-tools/initramfs.conf", "/etc/initramfs-tools/conf.d"))
-            everything = re.findall(r"^MODULES=(\w+)", f"MODULES=most\n{text}", re.MULTILINE)[-1] == "most"
-            lists = "\n".join(self._texts("/etc/initramfs-tools/modules", "/usr/share/initramfs-tools/modules.d"))
-            named = [
-                line.split()[0] for line in lists.splitlines() if line.strip() and not line.lstrip().startswith("#")
-            ]
-        chosen = (
-            set(kernel.modules) if everything else {name.replace("-", "_") for name in named} | set(kernel.initramfs)
+        usual = {"debian": "/boot/initrd.img-{}", "suse": "/boot/initrd-{}"}.get(
+            self._os.family, "/boot/initramfs-{}.img"
         )
-        return self._closure(chosen & set(kernel.modules), lambda name: kernel.modules[name])
+        initrd = kernel.initrd or usual.format(kernel.version)
+        if self.kind(initrd) is Kind.MISSING:
+            self._place(initrd, File(_initramfs(kernel.version, kernel.initramfs)))
 
-    def _texts(self, *paths: str) -> Iterator[str]:
-        for path in paths:
-            folder = self.names(path)
-            for file in [f"{path}/{name}" for name in folder] or [path]:
-                if isinstance(entry := self._tree.get(file), File):
-                    yield entry.text
+
+def _initramfs(version: str, modules: Iterable[str]) -> bytes:
+    content = {f"usr/lib/modules/{version}/{_ko(name)}": b"\x7fELF" for name in modules}
+    return cpio(content | {"init": b"#!/bin/sh\n"})
 
 
 _WHATEVER = File(b"")
@@ -455,7 +449,8 @@ def _held(name: str, value: Mapping[str, Any]) -> Held:
 def _kernel(version: str, value: Mapping[str, Any]) -> Kernel:
     modules = value.get("modules") or {}
     needs = {name: tuple((modules[name] if isinstance(modules, dict) else None) or ()) for name in modules}
-    return Kernel(version, needs, tuple(value.get("builtin") or ()), tuple(value.get("initramfs") or ()))
+    names = {key: value.get(key, "") for key in ("image", "initrd")}
+    return Kernel(version, needs, tuple(value.get("builtin") or ()), tuple(value.get("initramfs") or ()), **names)
 
 
 def _os(value: Mapping[str, Any]) -> Os:

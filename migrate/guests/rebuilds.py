@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from migrate.draft import Draft
 from migrate.errors import GuestError
 from migrate.guest import File, Guest, Kind, Rebuild
 from migrate.guests.labels import Unlabelled, contexts
 from migrate.guests.paths import resolved
 from migrate.guests.programs import ENVIRONMENT
+from migrate.initramfs_builder import DEPMOD, DRIVERS, builder, is_old_dracut
+from migrate.kernels import Kernel, inside, kernels, missing, required
 from migrate.run import Note, Run
 
 
@@ -28,14 +31,7 @@ def rebuild(run: Run, room: Room, what: Rebuild) -> None:
     """It is built anew. Raise GuestError where the guest has no program for it, or the program fails."""
     match what:
         case Rebuild.INITRAMFS:
-            _execute_first(
-                room,
-                "its initramfs",
-                ["/usr/sbin/update-initramfs", "-u", "-k", "all"],
-                ["/usr/bin/dracut", "--force", "--regenerate-all"],
-                ["/usr/sbin/dracut", "--force", "--regenerate-all"],
-                ["/sbin/mkinitrd"],
-            )
+            _build_initramfs(run, room)
         case Rebuild.BOOTLOADER:
             _execute_first(
                 room,
@@ -45,6 +41,39 @@ def rebuild(run: Run, room: Room, what: Rebuild) -> None:
             )
         case Rebuild.SELINUX_LABELS:
             _label(run, room)
+
+
+def _build_initramfs(run: Run, room: Room) -> None:
+    """Each kernel that must come up has an initramfs of its own builder, and what it needs to find its root is in it."""
+    draft = Draft(room)
+    found = kernels(draft)
+    build = builder(draft)
+    for kernel in required(draft, found):
+        if kernel.initramfs is None:
+            continue
+        if build is None:
+            _look_again(room, kernel)
+            run.tell(Note(f"{kernel.initramfs} stays as it is: the guest has nothing that builds one.", "warning"))
+            continue
+        if not kernel.listed:
+            _execute_first(room, "its list of modules", *([program, kernel.version] for program in DEPMOD))
+        drivers = tuple(driver for driver in DRIVERS if driver in kernel.modules)
+        argv = build.command(kernel.version, kernel.initramfs, kernel.image, drivers, old=is_old_dracut(draft))
+        room.execute(argv, env=ENVIRONMENT)
+        _look_again(room, kernel)
+
+
+def _look_again(room: Room, kernel: Kernel) -> None:
+    """A builder may end well and leave a driver out: where its configuration omits it, or a hook failed."""
+    contents = inside(Draft(room), kernel)
+    lacking = missing(kernel, contents)
+    if lacking and isinstance(contents, str):
+        raise GuestError(f"the kernel {kernel.version} was given a new initramfs, and {contents}")
+    if lacking:
+        raise GuestError(
+            f"{kernel.initramfs} was built anew and still has no {', '.join(sorted(lacking))}: the kernel {kernel.version} would not find its root",
+            hint="Look in the source VM for what keeps it out (omit_drivers, blacklists, hooks that fail), and try again.",
+        )
 
 
 def _label(run: Run, room: Room) -> None:
