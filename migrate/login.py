@@ -1,10 +1,11 @@
 """Whom the operator logs in as afterwards: cloud-init's default user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import yaml
 
 from migrate.draft import Draft
+from migrate.effects import Fact
 
 LOGIN_FACT = "login afterwards"
 """The name of the fact in which a remediation keeps who will be given the key, where that is not cloud-init's default user."""
@@ -27,12 +28,15 @@ DEFAULT_USERS: Mapping[str, str] = {
 }
 
 
-def login_user(draft: Draft) -> str | None:
-    """Return the user whom cloud-init gives the key to; None where nothing tells.
+def login_user(draft: Draft, facts: Sequence[Fact] = ()) -> str | None:
+    """Return the user whom cloud-init gives the key to, or whom a remediation has told; None where nothing tells.
 
     Later files in cloud.cfg.d win over earlier ones and over cloud.cfg, as cloud-init merges them. Where cloud-init is not there yet,
     it is what the distribution's package will bring.
     """
+    told = next((fact.text for fact in facts if fact.name == LOGIN_FACT), None)
+    if told is not None:
+        return told
     user: str | None = None
     for path in ("/etc/cloud/cloud.cfg", *draft.glob("/etc/cloud/cloud.cfg.d/*.cfg")):
         user = _configured(draft.read(path)) or user

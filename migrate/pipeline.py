@@ -137,7 +137,7 @@ def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation]
     """Return the preview of an open guest."""
     changes = previewed(run, guest, remediations, settings)
     draft = Draft(guest)
-    return Preview(vm, guest.os, guest.layout, draft.names("/lib/modules"), login_user(draft), changes)
+    return Preview(vm, guest.os, guest.layout, draft.names("/lib/modules"), login_user(draft, changes.facts), changes)
 
 
 def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> Outcome:

@@ -53,7 +53,7 @@ REMEDIATIONS: Sequence[Remediation] = BUILTIN
 
 Offers = ladder.Offers
 
-NO_GROWTH = frozenset({"DISK-005", "DISK-006"})
+NO_GROWTH = frozenset({"DISK-005", "DISK-006", "CLOUD-008"})
 
 SANDBOX_PATIENCE = Patience(poll=0.5, deadline=900.0, lookup=30.0, grace=10.0)
 PROOF_S = 420.0

@@ -134,6 +134,7 @@ drive() { # the configuration drive's meta_data.json, on standard output
     return $found
 }
 
+# shellcheck disable=SC2020  # sets of characters are meant
 uuid_in() { tr ',{}' '\n\n\n' | sed -n 's/^ *"uuid" *: *"\([A-Za-z0-9._-]*\)" *$/\1/p' | head -n 1; }
 
 KEY='^(ssh-[a-z0-9]+|ecdsa-sha2-[a-z0-9-]+|sk-[a-z0-9@.-]+) AAAA'
@@ -141,7 +142,7 @@ KEY='^(ssh-[a-z0-9]+|ecdsa-sha2-[a-z0-9-]+|sk-[a-z0-9@.-]+) AAAA'
 keys_in() { tr '"' '\n' | sed -e 's/\\n.*//' -e 's,\\/,/,g' | grep -E "$KEY" | sort -u; }
 
 keys_of_ec2() {
-    get latest/meta-data/public-keys/ | sed -n 's/^\([0-9]*\)=.*/\1/p' | while read -r number; do
+    { get latest/meta-data/public-keys/ && echo; } | sed -n 's/^\([0-9]*\)=.*/\1/p' | while read -r number; do
         get "latest/meta-data/public-keys/$number/openssh-key" && echo
     done | grep -E "$KEY"
 }

@@ -146,6 +146,16 @@ def test_a_cloud_init_that_did_not_find_openstack_does_not_hold(state: CloudInit
     assert failed(seen(replace(FACTS, cloud_init=state))) == {"cloud-init": evidence}
 
 
+def test_a_unit_of_ours_that_set_up_this_instance_holds_in_place_of_cloud_init() -> None:
+    wanted = replace(WANTED, instance="0f2c1d3e")
+    facts = replace(FACTS, cloud_init=CloudInit(), set_up_as="0f2c1d3e")
+    found = claim("cloud-init", seen(facts), wanted)
+    assert found.held and found.evidence == "it is not installed; a unit of ours has set up this instance in its place"
+    for other in (replace(facts, set_up_as="another"), replace(facts, cloud_init=CloudInit(installed=True))):
+        assert not claim("cloud-init", seen(other), wanted).held
+    assert not claim("cloud-init", seen(replace(facts, set_up_as="")), replace(wanted, instance="")).held
+
+
 def test_a_unit_that_failed_does_not_hold_and_one_that_must_fail_here_is_excused() -> None:
     facts = replace(FACTS, system_state="degraded", failed_units=("vgauth.service", "apt-daily.service"))
     assert failed(seen(facts)) == {

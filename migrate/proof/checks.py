@@ -126,6 +126,9 @@ def _cloud_init(seen: Observed, wanted: Wanted) -> Claim:
     if seen.facts is None:
         return Claim("cloud-init", text, False, None, NOBODY_INSIDE)
     state = seen.facts.cloud_init
+    if not state.installed and seen.facts.set_up_as == wanted.instance != "":
+        evidence = "it is not installed; a unit of ours has set up this instance in its place"
+        return Claim("cloud-init", "cloud-init, or a unit of ours, set up the instance", True, seen.facts_at, evidence)
     if not state.installed:
         return Claim("cloud-init", text, False, None, "it is not installed")
     if not state.done:

@@ -39,6 +39,7 @@ part cloud-status; cat /run/cloud-init/status.json
 part cloud-result; cat /run/cloud-init/result.json
 part cloud-init; command -v cloud-init
 part cloud-log; as_root cat /var/log/cloud-init.log | grep -E -a -e ' - [^ ]+\[(WARNING|ERROR|CRITICAL)\]: ' | tail -n 20
+part first-boot; cat /var/lib/magalu-migrate/instance
 part addresses; ip -j addr show
 part root; findmnt -vbJ -o SOURCE,FSTYPE,SIZE,USED /
 part root-devices; lsblk -bJs -o NAME,TYPE,SIZE "$(findmnt -vnro SOURCE /)"
@@ -125,6 +126,8 @@ class Facts:
     failed_units: tuple[str, ...] = ()
     jobs: tuple[str, ...] = ()
     cloud_init: CloudInit = field(default_factory=CloudInit)
+    set_up_as: str = ""
+    """The instance that our own unit says it has set up, in place of cloud-init."""
     addresses: tuple[Address, ...] = ()
     root_source: str = ""
     root_type: str = ""
@@ -151,6 +154,7 @@ def parsed(texts: Mapping[str, str]) -> Facts:
         failed_units=tuple(words[0] for line in _lines(texts, "failed") if (words := line.lstrip("●*× ").split())),
         jobs=tuple(" ".join(line.split()[1:]) for line in _lines(texts, "jobs") if "No jobs" not in line),
         cloud_init=_cloud_init(texts),
+        set_up_as=texts.get("first-boot", "").strip()[:100],
         addresses=tuple(_addresses(_json(texts, "addresses", list))),
         root_source=_text(root.get("source")),
         root_type=_text(root.get("fstype")),

@@ -16,6 +16,8 @@ class Wanted:
     disk_size: int
     root_grows: bool
     user: str | None
+    instance: str = ""
+    """The instance's id in its metadata."""
 
 
 @dataclass(slots=True)

@@ -63,10 +63,11 @@ def prove(
         folder.mkdir(mode=0o700)
         key = new_key(secret)
         service = MetadataService(new_instance(key.public, GUEST_ADDRESS))
-        wanted = Wanted(service.instance.mac, datasource, image_size, size, root_grows, expected_user)
+        instance = service.instance
+        wanted = Wanted(instance.mac, datasource, image_size, size, root_grows, expected_user, instance.id)
         with (
             service.serving(namespace.listener),
-            powered_on(run, namespace, service.instance, hardware, folder) as machine,
+            powered_on(run, namespace, instance, hardware, folder) as machine,
         ):
             boot = Boot(run, machine, namespace, service, key, expected_user, timeout)
             boot.watch()
