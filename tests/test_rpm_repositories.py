@@ -113,6 +113,7 @@ def test_an_installation_takes_what_is_needed_newer_versions_and_what_it_replace
     assert names(change.remove) == ["esmtp"]  # which dhcp-client obsoletes
     assert change.origin == "the guest's own repositories"
     assert change.download_bytes > 10_000
+    assert change.installed_bytes > 100
 
 
 def test_packages_are_fetched_once_and_verified(run: Run, rocky9: Path, served: Repository) -> None:
@@ -394,3 +395,21 @@ def test_a_preview_names_versions(run: Run, rocky9: Path) -> None:
     assert "open-vm-tools" not in draft.packages
     assert draft.read("/etc/vmware-tools/tools.conf") is None
     assert effect.change.remove[1].version == "12.2.5-3.el9"  # type: ignore[union-attr]
+
+
+def test_a_package_that_is_to_be_renewed_is_planned_in_its_newest_version(run: Run, rocky9: Path) -> None:
+    """As migrate.draft asks for it: planned as if it were not there."""
+    guest = TreeGuest(rocky9, run)
+    repositories = rpm.Repositories(run, guest, System(guest, run))
+    present = {name: package for name, package in guest.packages.items() if name != "openssh"}
+    change = repositories.plan(present, install=["openssh"])
+    assert [(package.name, package.version) for package in change.install] == [("openssh", "8.7p1-38.el9")]
+    assert change.remove == ()
+
+
+def test_a_renewal_for_which_nothing_newer_is_there_is_refused(run: Run, rocky9: Path) -> None:
+    guest = TreeGuest(rocky9, run)
+    repositories = rpm.Repositories(run, guest, System(guest, run))
+    present = {name: package for name, package in guest.packages.items() if name != "sudo"}
+    with pytest.raises(PackagesUnavailable, match="the repositories have no newer sudo"):
+        repositories.plan(present, install=["sudo"])

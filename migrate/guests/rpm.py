@@ -63,7 +63,7 @@ _TRY_LATER = "Try again later; what was fetched is kept."
 
 
 class _Described(BaseModel):
-    """A package as the resolver describes it."""
+    """A package as the resolver describes it: `size` to fetch, and what it `takes` on the disk, in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,6 +73,7 @@ class _Described(BaseModel):
     arch: str
     repository: str
     size: int
+    takes: int
     obsoletes: tuple[str, ...]
 
 
@@ -212,6 +213,7 @@ class Repositories:
             tuple(sorted((each for each in leaving.values() if each.name not in coming), key=lambda each: each.name)),
             self._origin(arriving),
             sum(each.size for each in answer.install),
+            sum(each.takes for each in answer.install),
         )
 
     def _arriving(self, each: _Described) -> Package:

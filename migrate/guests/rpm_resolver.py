@@ -159,7 +159,7 @@ def _planned(base: dnf.Base, request: Mapping[str, Any], offered: Sequence[Any])
 
 
 def _mark(base: dnf.Base, name: str) -> None:
-    if base.sack.query().filter(name=name):
+    if base.sack.query().available().filter(name=name):
         base.install(name)
         return
     hidden = base.sack.query(flags=hawkey.IGNORE_MODULAR_EXCLUDES).available().filter(name=name)
@@ -167,7 +167,8 @@ def _mark(base: dnf.Base, name: str) -> None:
         raise Refused(f"{name} is only in the module {' or '.join(streams)}, which is not enabled in the guest")
     if base.sack.query(flags=hawkey.IGNORE_EXCLUDES).available().filter(name=name):
         raise Refused(f"{name} is in the repositories, and the guest's own settings exclude it")
-    raise Refused(f"the repositories have no {name}")
+    newer = "newer " if base.sack.query().installed().filter(name=name) else ""
+    raise Refused(f"the repositories have no {newer}{name}")
 
 
 def _streams(base: dnf.Base, hidden: Any) -> Iterator[str]:
@@ -197,6 +198,7 @@ def _described(package: Any) -> dict[str, Any]:
         "arch": package.arch,
         "repository": package.reponame,
         "size": package.downloadsize,
+        "takes": package.installsize,
         "obsoletes": [str(each) for each in package.obsoletes],
     }
 
