@@ -4,6 +4,7 @@ What a vendor's file says is in catalogue.py. Packages go by vendor, and so do t
 written into one file of the guest (mirrors, time, fstab, the kernel's command line) is changed once for all of them.
 """
 
+import fnmatch
 from collections.abc import Sequence
 
 from migrate.draft import Draft
@@ -98,9 +99,10 @@ def public_package_sources(of: Sequence[Vendor]) -> Remediation:
 
     def act(draft: Draft, settings: Settings) -> None:
         owned = Owners(draft)
+        later = frozenset(name for each in of for name in installed(draft, each.last_packages))
         for each in of:
             package_sources.use_public(draft, each)
-            package_sources.switch_off(draft, each, owned, frozenset(installed(draft, each.last_packages)))
+            package_sources.switch_off(draft, each, lambda path: owned.of(path) in later or _goes_later(path, of))
 
     return Remediation(
         "use-public-package-sources",
@@ -151,9 +153,7 @@ def kernel_argument_removal(of: Sequence[Vendor]) -> Remediation:
     patterns = tuple(dict.fromkeys(pattern for each in of for pattern in each.kernel_arguments))
 
     def act(draft: Draft, settings: Settings) -> None:
-        kernel_arguments.drop_arguments(
-            draft, patterns, "makes each boot wait for the old cloud's disks, or hides why a boot fails"
-        )
+        kernel_arguments.drop_arguments(draft, patterns, "asks the kernel for what only the old cloud has use for")
 
     return Remediation(
         "drop-vendor-kernel-arguments",
@@ -189,6 +189,7 @@ def last_leftover_removal(of: Vendor) -> Remediation:
 
     def act(draft: Draft, settings: Settings) -> None:
         _remove_files(draft, of, last=True)
+        _mask(draft, of, frozenset())
 
     return Remediation(
         f"remove-{of.slug}-registration-leftovers",
@@ -234,10 +235,17 @@ def _remove_leftovers(draft: Draft, of: Vendor) -> None:
     for trace in tuple(leftovers.orphans(draft, of, owned)):
         remove_unowned(draft, trace.path, owned, why=trace.why)
     lines.rewrite(draft, of)
-    for name in leftovers.staying_units(draft, of, owned):
-        systemd.mask(draft, name, why=f"is a unit of {of.name}, whose package stays")
+    _mask(draft, of, frozenset(installed(draft, of.last_packages)))
     _tell_refused(draft, of, refused)
     _tell_accounts(draft, of)
+
+
+def _mask(draft: Draft, of: Vendor, leaving: frozenset[str]) -> None:
+    """Units whose package stays, and is not one that leaves later, do not start."""
+    owned = Owners(draft)
+    for name in leftovers.staying_units(draft, of, owned):
+        if not leaving & leftovers.unit_owners(draft, name, owned):
+            systemd.mask(draft, name, why=f"is a unit of {of.name}, whose package stays")
 
 
 def _remove_files(draft: Draft, of: Vendor, *, last: bool) -> None:
@@ -258,6 +266,12 @@ def _remove_files(draft: Draft, of: Vendor, *, last: bool) -> None:
             remedy="Nothing is to be done.",
             severity=Severity.NOTE,
         )
+
+
+def _goes_later(path: str, of: Sequence[Vendor]) -> bool:
+    """Whether a file goes with the client of its repositories, if no package owns it."""
+    groups = (group for each in of for group in each.leftovers if group.last)
+    return any(fnmatch.fnmatchcase(path, pattern) for group in groups for pattern in group.paths)
 
 
 def _tell_refused(draft: Draft, of: Vendor, refused: Sequence[str]) -> None:

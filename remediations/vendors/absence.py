@@ -1,7 +1,7 @@
 """Whether anything of a vendor is still there, and why: looked at once all else is done, by the same data."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from migrate.draft import Draft
 from migrate.effects import Severity
@@ -48,8 +48,9 @@ MOST = 12
 def tell(draft: Draft, vendors: tuple[Vendor, ...]) -> None:
     """It is said of each vendor that nothing is left, or what is, and why it stays."""
     gone = []
+    settings = tuple(_texts(draft))
     for vendor in vendors:
-        left = tuple(dict.fromkeys(found(draft, vendor)))
+        left = tuple(dict.fromkeys((*found(draft, vendor), *_settings(settings, vendor))))
         if not left:
             gone.append(vendor.name)
             continue
@@ -80,8 +81,7 @@ def found(draft: Draft, vendor: Vendor) -> Iterator[str]:
     for name in leftovers.staying_units(draft, vendor, owned):
         yield f"{name} ({'masked, as its package stays' if systemd.masked(draft, name) else 'its package stays'})"
     for path in _edited(draft, vendor):
-        yield f"a line of {path} (nothing here could change it)"
-    yield from _settings(draft, vendor)
+        yield f"a line of {path}"
 
 
 def _why_package(draft: Draft, vendor: Vendor, name: str) -> str:
@@ -93,7 +93,7 @@ def _path(draft: Draft, vendor: Vendor, path: str, owned: Owners) -> Iterator[st
     """What another's package owns is not the vendor's, and was told when it was passed by."""
     owners = owned.within(draft.real(path) or path)
     if not owners:
-        yield f"{path} (it belongs to no package and is no file that can go)"
+        yield f"{path} (it belongs to no package)"
     yield from (f"{path} (of {name}, which stays)" for name in owners if matches(name, every_package(vendor)))
 
 
@@ -104,22 +104,23 @@ def _edited(draft: Draft, vendor: Vendor) -> Iterator[str]:
         yield from package_sources.switched_on(draft, repositories)
     yield from package_sources.mirrored(draft, vendor)
     yield from clocks.asking(draft, vendor)
-    if any(foreign_mounts.mounts(draft.read(FSTAB) or "", group) for group in vendor.fstab):
+    if foreign_mounts.claims(draft.read(FSTAB) or "", (vendor,)):
         yield FSTAB
     for path, words in kernel_arguments.command_lines(draft):
         if any(kernel_arguments.is_one_of(word, vendor.kernel_arguments) for word in words):
             yield path
 
 
-def _settings(draft: Draft, vendor: Vendor) -> Iterator[str]:
+def _settings(texts: Sequence[tuple[str, str]], vendor: Vendor) -> Iterator[str]:
     """Yield the files that still name something of the vendor's, each reason with the files that it holds for."""
     for pattern, why in vendor.traces.items():
-        paths = [path for path, text in _texts(draft) if _is_said(text, pattern)]
+        paths = [path for path, text in texts if _is_said(text, pattern)]
         if paths:
             yield f"{', '.join(paths)} ({why})"
 
 
 def _texts(draft: Draft) -> Iterator[tuple[str, str]]:
+    """Yield the settings that are searched, with their paths."""
     for path in dict.fromkeys(path for pattern in SETTINGS for path in draft.glob(pattern)):
         file = draft.file(path) if draft.kind(path) is not Kind.OTHER else None
         if file is not None and len(file.content) <= LARGEST:

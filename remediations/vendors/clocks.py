@@ -56,11 +56,12 @@ def ask_public_servers(draft: Draft, vendors: Sequence[Vendor]) -> None:
     """No program asks a clock of a vendor's; one that has no other server asks the distribution's."""
     for service in (CHRONY, NTPD):
         asked = paths(draft, service, vendors)
+        missing = bool(asked) and not any(map(sources, _without(draft, service, vendors)))
+        line = service.line.format(pool(draft.os)) if missing else ""
         for path in asked:
-            draft.edit(path, lambda text: without_clocks(text, vendors), why=WHY)
-        if asked and not any(sources(draft.read(path) or "") for path in _files(draft, service.files)):
-            line = service.line.format(pool(draft.os))
-            draft.edit(asked[0], _adding(line), why=f"{WHY}, and nothing else is asked")
+            here = line if path == asked[0] else ""
+            draft.edit(path, _asking(here, vendors), why=WHY + ", and nothing else is asked" * bool(here))
+        if missing:
             draft.find(
                 "TIME-001",
                 f"{service.name} had no other source of time than the old cloud's; it asks {line.split()[1]} instead.",
@@ -142,5 +143,16 @@ def _is_host(word: str, time: Time) -> bool:
     return any(fnmatch.fnmatchcase(word.lower(), pattern) for pattern in time.hosts)
 
 
-def _adding(line: str) -> Callable[[str], str]:
-    return lambda text: text + "\n" * bool(text and not text.endswith("\n")) + line + "\n"
+def _without(draft: Draft, service: Service, vendors: Sequence[Vendor]) -> tuple[str, ...]:
+    """Return what a program's files will say."""
+    return tuple(without_clocks(draft.read(path) or "", vendors) for path in _files(draft, service.files))
+
+
+def _asking(line: str, vendors: Sequence[Vendor]) -> Callable[[str], str]:
+    """Return what makes of a file one without the vendors' clocks, and with a line more."""
+
+    def changed(text: str) -> str:
+        kept = without_clocks(text, vendors)
+        return kept + "\n" * bool(line and kept and not kept.endswith("\n")) + f"{line}\n" * bool(line)
+
+    return changed

@@ -5,6 +5,7 @@ Sources: fstab(5); systemd.mount(5): what is in fstab and does not appear ends t
 
 import fnmatch
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from migrate.draft import Draft
@@ -14,39 +15,52 @@ from remediations.mount_table import Row, rewritten, rows
 from remediations.vendors.catalogue import Mounts, Vendor
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A line of fstab with the vendors whose it may be: cloud-init writes the same one in two clouds."""
+
+    mount: Mount
+    vendors: tuple[Vendor, ...]
+    whys: tuple[str, ...]
+
+    @property
+    def names(self) -> str:
+        return " or ".join(vendor.name for vendor in self.vendors)
+
+    @property
+    def why(self) -> str:
+        return self.whys[0] if len(self.vendors) == 1 else f"mounts what {self.names} only lends"
+
+
 def forget(draft: Draft, vendors: Sequence[Vendor]) -> None:
     """No line of fstab mounts what only a vendor's machines have, or needs a file on it. The lines become comments that say who and why."""
-    for vendor in vendors:
-        for group in vendor.fstab:
-            given_up = mounts(draft.read(FSTAB) or "", group)
-            for mount in given_up:
-                _tell(draft, vendor, mount)
-            lines = frozenset(mount.row.line for mount in given_up)
-            _give_up(draft, lines, group.why)
-            for mount in given_up:
-                needing = needing_files_on(draft.read(FSTAB) or "", mount)
-                _give_up(
-                    draft,
-                    frozenset(each.row.line for each in needing),
-                    f"needs what was on {mount.file}, which does not come along",
-                )
+    for claim in claims(draft.read(FSTAB) or "", vendors):
+        _tell(draft, claim)
+        _give_up(draft, frozenset({claim.mount.row.line}), claim.why)
+        needing = needing_files_on(draft.read(FSTAB) or "", claim.mount)
+        lines = frozenset(mount.row.line for mount in needing)
+        _give_up(draft, lines, f"needs what was on {claim.mount.file}, which does not come along")
 
 
-def mounts(text: str, group: Mounts) -> tuple[Mount, ...]:
-    """Return the lines of an fstab that a group means. What the system cannot do without is never meant."""
-    return tuple(mount for mount in map(Mount, rows(text)) if mount.file not in NEEDED and _is_meant(mount, group))
+def claims(text: str, vendors: Sequence[Vendor]) -> tuple[Claim, ...]:
+    """Return the lines of an fstab that are vendors'. What the system cannot do without never is."""
+    found = []
+    for mount in map(Mount, rows(text)):
+        groups = [(vendor, group) for vendor in vendors for group in vendor.fstab if _is_meant(mount, group)]
+        if groups and mount.file not in NEEDED:
+            of = tuple({vendor.code: vendor for vendor, _ in groups}.values())
+            found.append(Claim(mount, of, tuple(group.why for _, group in groups)))
+    return tuple(found)
 
 
 def needing_files_on(text: str, gone: Mount) -> tuple[Mount, ...]:
     """Return the lines whose device is a file or folder on a mount that is given up: swap files, bind mounts, images."""
     if not gone.file.startswith("/"):
         return ()
-    left = [
-        mount
-        for mount in map(Mount, rows(text))
-        if mount.file not in NEEDED and mount.spec.startswith("/") and mount.row != gone.row
-    ]
-    return tuple(mount for mount in left if _is_on(mount.spec, gone.file, [other.file for other in left]))
+    left = [mount for mount in map(Mount, rows(text)) if mount.row != gone.row]
+    places = [mount.file for mount in left]
+    files = (mount for mount in left if mount.file not in NEEDED and mount.spec.startswith("/"))
+    return tuple(mount for mount in files if _is_on(mount.spec, gone.file, places))
 
 
 def _is_meant(mount: Mount, group: Mounts) -> bool:
@@ -78,11 +92,12 @@ def _give_up(draft: Draft, lines: frozenset[str], why: str) -> None:
     )
 
 
-def _tell(draft: Draft, vendor: Vendor, mount: Mount) -> None:
+def _tell(draft: Draft, claim: Claim) -> None:
+    mount = claim.mount
     place = "swap space" if mount.type == "swap" else f"mounted on {mount.file}"
     draft.find(
-        f"{vendor.code}-007",
-        f"{mount.spec}, {place}, is {vendor.name}'s and does not come along, nor does what was on it.",
+        f"{claim.vendors[0].code}-007",
+        f"{mount.spec}, {place}, is {claim.names}'s and does not come along, nor does what was on it.",
         remedy="Give the instance a volume for it, or swap space, where that is still needed.",
         severity=Severity.NOTE,
     )

@@ -58,7 +58,13 @@ def staying_units(draft: Draft, vendor: Vendor, owned: Owners) -> tuple[str, ...
 
 def staying_unit(draft: Draft, name: str, owned: Owners) -> bool:
     """Whether a package owns a unit's file outside of the operator's folder, which a mask there covers."""
-    return any(owned.of(path) is not None for path in _files(draft, name) if not path.startswith(systemd.OPERATORS))
+    return bool(unit_owners(draft, name, owned))
+
+
+def unit_owners(draft: Draft, name: str, owned: Owners) -> frozenset[str]:
+    """Return the packages that own a unit's files outside of the operator's folder."""
+    found = {owned.of(path) for path in _files(draft, name) if not path.startswith(systemd.OPERATORS)}
+    return frozenset(name for name in found if name is not None)
 
 
 def orphans(draft: Draft, vendor: Vendor, owned: Owners) -> Iterator[Trace]:
@@ -89,7 +95,7 @@ def files(draft: Draft, vendor: Vendor, *, last: bool) -> Iterator[Trace]:
 
 
 def listed(draft: Draft, vendor: Vendor) -> tuple[tuple[Trace, ...], tuple[str, ...]]:
-    """Return what the vendor's installers say that they installed and is there, and those paths of theirs that are not for us to believe.
+    """Return what the vendor's installers say that they installed and is there, and what is there that they name and is not for us to believe.
 
     A list is a file of the guest, and anybody may have written into it: a path counts only where it really is, links followed inside
     the guest, and there only in the places that the vendor's installer writes to.
@@ -98,11 +104,13 @@ def listed(draft: Draft, vendor: Vendor) -> tuple[tuple[Trace, ...], tuple[str, 
     refused: dict[str, None] = {}
     for each in vendor.lists:
         for path in _paths_in(draft, each):
-            real = draft.real(path) if _is_within(path, each) else None
-            if real is None or not _is_within(real, each):
-                refused[path] = None
-            elif draft.kind(real) in (Kind.FILE, Kind.LINK):
+            real = draft.real(path)
+            if real is None or draft.kind(real) not in (Kind.FILE, Kind.LINK):
+                continue
+            if _is_within(path, each) and _is_within(real, each):
                 found[real] = Trace(real, each.why)
+            else:
+                refused[real] = None
     return tuple(found.values()), tuple(refused)
 
 

@@ -4,7 +4,6 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from migrate.draft import Draft
-from migrate.errors import GuestError
 from migrate.guest import Kind
 
 
@@ -31,16 +30,8 @@ class Owners:
     def _read(self) -> None:
         if not self._paths:
             draft = self._draft
-            self._by_path = {plain(each): name for name in draft.packages for each in _files(draft, name)}
+            self._by_path = {plain(each): name for name in draft.packages for each in draft.files_of(name)}
             self._paths = sorted(self._by_path)
-
-
-def _files(draft: Draft, name: str) -> frozenset[str]:
-    """Of a package that is only to be installed nobody knows the files yet."""
-    try:
-        return draft.files_of(name)
-    except GuestError:
-        return frozenset()
 
 
 def plain(path: str) -> str:

@@ -6,13 +6,12 @@ describes deb822; apt-transport-mirror(1); cloud-init, cc_apt_configure and syst
 
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from migrate.draft import Draft
 from remediations.vendors.catalogue import Repositories, Vendor
-from remediations.vendors.owners import Owners
 
 REPOSITORIES = (
     "/etc/yum.repos.d/*.repo",
@@ -89,12 +88,12 @@ def without_servers(text: str, patterns: Sequence[str]) -> str:
     return "".join(line for section in kept for line in section.lines)
 
 
-def switch_off(draft: Draft, vendor: Vendor, skipped: Owners, leaving: frozenset[str]) -> None:
-    """No repository of yum, dnf or zypper asks a server of the vendor's. A file that a package owns which is `leaving` later is left to it."""
+def switch_off(draft: Draft, vendor: Vendor, goes_later: Callable[[str], bool]) -> None:
+    """No repository of yum, dnf or zypper asks a server of the vendor's, but those in files that go later."""
     for group in vendor.repositories:
         for path in switched_on(draft, group):
-            if skipped.of(path) not in leaving:
-                draft.edit(path, lambda text, hosts=group.hosts: without_servers(text, hosts), why=group.why)  # type: ignore[misc]
+            if not goes_later(path):
+                draft.edit(path, _without(group.hosts), why=group.why)
 
 
 def switched_on(draft: Draft, group: Repositories) -> tuple[str, ...]:
@@ -141,6 +140,10 @@ def nothing_is_left(draft: Draft) -> bool:
     ):
         return False
     return not any(_has_source(draft.read(path) or "") for pattern in APT for path in draft.glob(pattern))
+
+
+def _without(hosts: Sequence[str]) -> Callable[[str], str]:
+    return lambda text: without_servers(text, hosts)
 
 
 def _is_on(section: Section, patterns: Sequence[str]) -> bool:
