@@ -1,11 +1,12 @@
-"""Which of two package versions is newer, as the package managers themselves decide it. Pure text in, order out.
+"""Which of two package versions is newer, as the package managers themselves decide it: text and tuples of numbers would both be wrong.
 
-Sources: deb-version(7), "Sorting algorithm"; rpm's documentation, "Dependencies", and rpmio/rpmvercmp.c for "~" and "^".
+The comparisons are univers's; tests hold them against dpkg and rpm themselves.
+Sources: deb-version(7); rpm-version(7); apk-package(5); vercmp(8).
 """
 
-import itertools
-import re
 from collections.abc import Callable
+
+from univers.versions import AlpineLinuxVersion, ArchLinuxVersion, DebianVersion, InvalidVersion, RpmVersion, Version
 
 from migrate.guest import Packaging
 
@@ -22,89 +23,37 @@ def order(packaging: Packaging) -> Order | None:
             return compare_dpkg
         case Packaging.RPM:
             return compare_rpm
+        case Packaging.APK:
+            return compare_apk
+        case Packaging.PACMAN:
+            return compare_pacman
     return None
 
 
 def compare_dpkg(one: str, other: str) -> int:
     """Compare [EPOCH:]UPSTREAM[-REVISION]; a missing revision is one of "0"."""
-    for mine, theirs in zip(_dpkg_parts(one), _dpkg_parts(other), strict=True):
-        if found := _compare_dpkg_part(mine, theirs):
-            return found
-    return 0
+    return _compared(DebianVersion, one, other)
 
 
 def compare_rpm(one: str, other: str) -> int:
     """Compare [EPOCH:]VERSION[-RELEASE]; without a release it is older than with any."""
-    (my_epoch, mine, my_release), (their_epoch, theirs, their_release) = _rpm_parts(one), _rpm_parts(other)
-    if found := my_epoch - their_epoch or _compare_rpm_part(mine, theirs):
-        return found
-    if my_release is None or their_release is None:
-        return (my_release is not None) - (their_release is not None)
-    return _compare_rpm_part(my_release, their_release)
+    return _compared(RpmVersion, one, other)
 
 
-def _dpkg_parts(version: str) -> tuple[str, str, str]:
-    epoch, colon, rest = version.strip().partition(":")
-    if not colon:
-        epoch, rest = "0", epoch
-    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "0")
-    return epoch, upstream, revision
+def compare_apk(one: str, other: str) -> int:
+    """Compare VERSION[_SUFFIX][-rREVISION]."""
+    return _compared(AlpineLinuxVersion, one, other)
 
 
-def _compare_dpkg_part(mine: str, theirs: str) -> int:
-    """Text and numbers take turns, text first; either may be missing at the end."""
-    for (my_text, my_number), (their_text, their_number) in itertools.zip_longest(
-        _turns(mine), _turns(theirs), fillvalue=("", "")
-    ):
-        for my_char, their_char in itertools.zip_longest(my_text, their_text, fillvalue=""):
-            if found := _weight(my_char) - _weight(their_char):
-                return found
-        if found := int(my_number or 0) - int(their_number or 0):
-            return found
-    return 0
+def compare_pacman(one: str, other: str) -> int:
+    """Compare [EPOCH:]VERSION[-RELEASE]."""
+    return _compared(ArchLinuxVersion, one, other)
 
 
-def _turns(text: str) -> list[tuple[str, str]]:
-    return [(found[1], found[2]) for found in re.finditer(r"([^0-9]*)([0-9]*)", text) if found[0]]
-
-
-def _weight(char: str) -> int:
-    """A tilde comes before the end, the end before letters, letters before everything else."""
-    if char == "~":
-        return -1
-    if not char:
+def _compared(kind: type[Version], one: str, other: str) -> int:
+    """What is no version (the text is the guest's) is neither older nor newer than anything."""
+    try:
+        first, second = kind(one), kind(other)
+        return int(first > second) - int(first < second)
+    except (InvalidVersion, ValueError):
         return 0
-    return ord(char) if char.isascii() and char.isalpha() else ord(char) + 0x110000
-
-
-def _rpm_parts(version: str) -> tuple[int, str, str | None]:
-    epoch, colon, rest = version.strip().partition(":")
-    if not colon or not epoch.isdecimal():
-        epoch, rest = "0", version.strip()
-    name, dash, release = rest.rpartition("-")
-    return int(epoch), name if dash else rest, release if dash else None
-
-
-_RPM_PIECES = re.compile(r"[0-9]+|[A-Za-z]+|~|\^")
-
-
-def _compare_rpm_part(mine: str, theirs: str) -> int:
-    """Runs of digits and of letters are compared one after the other; what separates them does not count.
-
-    A tilde comes before the end, a caret after it but before any further piece; a number is newer than letters.
-    """
-    for my, their in itertools.zip_longest(_RPM_PIECES.findall(mine), _RPM_PIECES.findall(theirs)):
-        if my == their:
-            continue
-        if "~" in (my, their):
-            return -1 if my == "~" else 1
-        if "^" in (my, their):
-            ends, caret = (their, 1) if my == "^" else (my, -1)
-            return caret if ends is None else -caret
-        if my is None or their is None:
-            return -1 if my is None else 1
-        if my[0].isdigit() != their[0].isdigit():
-            return 1 if my[0].isdigit() else -1
-        if found := int(my) - int(their) if my[0].isdigit() else (my > their) - (my < their):
-            return found
-    return 0

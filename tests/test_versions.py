@@ -4,6 +4,8 @@ import itertools
 import subprocess
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from migrate.guest import Packaging
 from migrate.versions import compare_dpkg, compare_rpm, order
@@ -103,4 +105,50 @@ def test_numbers_are_not_compared_as_text(one: str, other: str) -> None:
 
 def test_an_order_that_is_not_known_is_not_made_up() -> None:
     assert order(Packaging.RPM) is compare_rpm
-    assert order(Packaging.APK) is None
+    assert order(Packaging.NONE) is None
+
+
+# Versions of few letters, so that two of them are often equal far into the text.
+
+
+def versions(letters: str) -> st.SearchStrategy[str]:
+    return st.from_regex(rf"\A[019][{letters}]{{0,6}}\Z")
+
+
+EPOCHS = st.sampled_from(["", "", "0:", "1:", "10:"])
+ANY_DPKG = st.builds("{}{}{}".format, EPOCHS, versions("019aB.+~"), st.sampled_from(["", "-0", "-1", "-1~x", "-10"]))
+ANY_RPM = st.builds("{}{}{}".format, EPOCHS, versions("019aB._~^"), st.sampled_from(["", "-1", "-1.el9", "-1.el9_3"]))
+
+
+def near(kind: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, str]]:
+    return st.tuples(kind, kind) | st.builds(lambda one, end: (one, one + end), kind, st.sampled_from(["", "1", "~1"]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(near(ANY_DPKG))
+def test_any_two_debian_versions_are_in_dpkg_s_order(pair: tuple[str, str]) -> None:
+    assert compare_dpkg(*pair) == dpkg_says(*pair)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(near(ANY_RPM), min_size=1, max_size=30))
+def test_any_two_rpm_versions_are_in_rpm_s_order(pairs: list[tuple[str, str]]) -> None:
+    assert [compare_rpm(*pair) for pair in pairs] == rpm_says(pairs)
+
+
+@pytest.mark.parametrize(
+    ("packaging", "older", "newer"),
+    [
+        (Packaging.APK, "23.4.4-r0", "23.4.4-r10"),
+        (Packaging.APK, "1.2_rc1-r0", "1.2-r0"),
+        (Packaging.PACMAN, "23.4-1", "24.1-1"),
+        (Packaging.PACMAN, "24.1-1", "1:1-1"),
+    ],
+)
+def test_alpine_s_and_arch_s_versions_are_ordered(packaging: Packaging, older: str, newer: str) -> None:
+    compare = order(packaging)
+    assert compare is not None and compare(older, newer) < 0 < compare(newer, older)
+
+
+def test_what_is_no_version_is_neither_older_nor_newer() -> None:
+    assert compare_dpkg("rolling", "1.0") == 0
