@@ -160,13 +160,13 @@ class Draft:
         What lies behind a circle of links is not there.
         """
         found = [""]
-        for part in PurePosixPath(pattern).parts[1:]:
+        for part in filter(None, pattern.split("/")):
             if any(char in part for char in "*?["):
                 found = [f"{base}/{name}" for base in found for name in self.names(base or "/") if _matches(name, part)]
             else:
                 found = [f"{base}/{part}" for base in found]
-        there = (path for path in sorted(found) if self.real(path) is not None)
-        return tuple(path for path in there if self.kind(path) in (Kind.FILE, Kind.LINK))
+        there = ((path, self.real(path)) for path in sorted(found))
+        return tuple(path for path, real in there if real and self._kind(real) in (Kind.FILE, Kind.LINK))
 
     def walk(self, path: str) -> tuple[str, ...]:
         """Return everything below a folder, in order, a folder after its content; links are not followed."""
@@ -218,7 +218,7 @@ class Draft:
         if kind is Kind.MISSING:
             return
         inside = self._counted(real, MOST_COUNTED) if kind is Kind.FOLDER else 0
-        self._take(real)
+        self._take(real, kind)
         self._effects.append(Removal(self._by, why, real, kind, inside))
 
     def clear(self, path: str, *, why: str) -> None:
@@ -303,11 +303,14 @@ class Draft:
         folder, _, name = real.rpartition("/")
         self._children.setdefault(folder or "/", set()).add(name)
 
-    def _take(self, real: str) -> None:
+    def _take(self, real: str, kind: Kind) -> None:
         """What is at the path is gone, with all that is in it, drafted or not."""
-        for name in self._children.pop(real, ()):
-            self._take(f"{real}/{name}")
-        self._gone.add(real)
+        if kind is Kind.FOLDER:
+            for path in [path for path in self._entries if path.startswith(f"{real}/")]:
+                del self._entries[path]
+            for folder in [folder for folder in self._children if folder == real or folder.startswith(f"{real}/")]:
+                del self._children[folder]
+            self._gone.add(real)
         self._set(real, None)
         self._folders.clear()
 
@@ -383,15 +386,19 @@ class Draft:
 
         What is missing resolves to itself. Raise GuestError on a circle of links.
         """
-        pure = PurePosixPath(path)
-        if not pure.is_absolute():
+        if not path.startswith("/"):
             raise ValueError(f"not an absolute path: {path}")
-        folder = self._folder(str(pure.parent)) if pure.parent != pure else "/"
-        if pure.parent == pure:
+        if path == "/":
             return "/"
-        if pure.name == "..":
-            return str(PurePosixPath(folder).parent)
-        real = folder.rstrip("/") + "/" + pure.name
+        if "//" in path or "/." in path or path.endswith("/"):  # pathlib is slow, and half of a preview's time was its
+            path = str(PurePosixPath(path))
+        above, _, name = path.rpartition("/")
+        folder = self._folder(above or "/")
+        if not name:
+            return "/"
+        if name == "..":
+            return folder.rpartition("/")[0] or "/"
+        real = f"{folder.rstrip('/')}/{name}"
         return self._folder(real) if last and self._kind(real) is Kind.LINK else real
 
     def _folder(self, path: str) -> str:
@@ -402,7 +409,7 @@ class Draft:
         return known
 
     def _follow(self, path: str) -> str:
-        todo = list(reversed(PurePosixPath(path).parts[1:]))
+        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         real = ""
         links = 0
         while todo:

@@ -27,10 +27,11 @@ from migrate.outcome import Frozen, Imported, JsonObject, Outcome, Proven, Repai
 from migrate.preview import Approval, ChangesValue, Preview, changes_json, changes_value, kept_changes
 from migrate.qcow2 import Compression, packer
 from migrate.remediate import preview as previewed
-from migrate.remediate import remediate
+from migrate.remediate import remediate, waived
 from migrate.remediation import Remediation, Settings
 from migrate.run import Note, Run
 from migrate.source import BlockSource, Firmware, Source, Vm, VmRef
+from migrate.space import shortages
 from migrate.stream import needed
 from migrate.target import Requirements, Target
 from migrate.text import counted as counted_noun
@@ -136,6 +137,8 @@ def _named(vm: Vm) -> Iterator[None]:
 def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Preview:
     """Return the preview of an open guest."""
     changes = previewed(run, guest, remediations, settings)
+    short = waived(shortages(guest.layout, changes.effects), settings.waive)
+    changes = replace(changes, findings=(*changes.findings, *short))
     draft = Draft(guest)
     return Preview(vm, guest.os, guest.layout, draft.names("/lib/modules"), login_user(draft, changes.facts), changes)
 

@@ -4,19 +4,30 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from migrate.draft import Draft
-from migrate.effects import Changes, Edit, Effect, Finding, LayoutEdit, PackageEdit, RebuildRequest, Removal
+from migrate.effects import Changes, Edit, Effect, Finding, LayoutEdit, PackageEdit, RebuildRequest, Removal, Severity
+from migrate.errors import GuestError
 from migrate.guest import Guest, Rebuild
 from migrate.remediation import Remediation, Settings, chosen
 from migrate.run import Progress, Run
 
 
 def preview(run: Run, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Changes:
-    """Return what `remediate` would do. The guest is only read. Each remediation sees what the former ones would have done."""
+    """Return what `remediate` would do. The guest is only read. Each remediation sees what the former ones would have done.
+
+    One that cannot be made on this guest is an error among the findings, so that all that must be mended is said at once.
+    """
     draft = Draft(guest)
+    said: set[str] = set()
     for remediation in chosen(remediations, settings):
         run.check()
         with draft.step(remediation.name):
-            remediation.act(draft, settings)
+            try:
+                remediation.act(draft, settings)
+            except GuestError as error:
+                if error.message not in said:  # what is broken stands in the way of several
+                    text, remedy = _cannot(remediation, error)
+                    draft.find(error.code, text, remedy=remedy, severity=Severity.ERROR)
+                said.add(error.message)
     return replace(draft.changes, findings=waived(draft.changes.findings, settings.waive))
 
 
@@ -53,6 +64,11 @@ def remediate(run: Run, guest: Guest, remediations: Sequence[Remediation], setti
         waived(dict.fromkeys(finding for changes in done for finding in changes.findings), settings.waive),
         tuple(fact for changes in done for fact in changes.facts),
     )
+
+
+def _cannot(remediation: Remediation, error: GuestError) -> tuple[str, str]:
+    text = f"{remediation.name} cannot be made: {error.message}"
+    return text, error.hint or f"Mend it in the source VM, or leave the repair out: --skip {remediation.name}"
 
 
 def waived(findings: Iterable[Finding], codes: Collection[str]) -> tuple[Finding, ...]:

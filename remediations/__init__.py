@@ -45,6 +45,8 @@ from remediations.virtio import virtio_in_initramfs
 VENDORS = vendors()
 REGISTERING = tuple(each for each in VENDORS if each.last_packages)
 """Vendors with repositories that only they serve."""
+    # Before anything is stated: what is told is the source's.
+    check_guest,
 
 BUILTIN: tuple[Remediation, ...] = (
     # Before packages go that a metapackage named: afterwards nobody knows what else it named.

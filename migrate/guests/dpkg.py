@@ -60,6 +60,29 @@ def unfinished(status: str) -> tuple[str, ...]:
     )
 
 
+def complaint(status: str, infos: int) -> str | None:
+    """Return what dpkg would not read of a status file; None where it would. `infos` counts the files in INFO.
+
+    Source: dpkg, lib/dpkg/parse.c; a machine that lost its power leaves files cut off, empty, or full of zeros.
+    """
+    if not status.strip():
+        return "it is empty, and INFO tells of packages" if infos else None
+    if "\0" in status:
+        return f"NUL bytes at line {status[: status.index(chr(0))].count(chr(10)) + 1}"
+    if not status.endswith("\n"):
+        return f"it is cut off in line {status.count(chr(10)) + 1}"
+    line = 1
+    for record in status.split("\n\n"):
+        fields = next(stanzas(record), {})
+        missing = [name for name in ("Package", "Status") if name not in fields]
+        if _state(fields) == INSTALLED and "Version" not in fields:
+            missing.append("Version")
+        if fields and missing:
+            return f"the paragraph at line {line} has no {' and no '.join(missing)}"
+        line += record.count("\n") + 2
+    return None
+
+
 def conffiles(record: str) -> frozenset[str]:
     """Return the configuration files that a package's stanza names; those marked obsolete too, for the package still owns them."""
     lines = next(stanzas(record), {}).get("Conffiles", "").split("\n")

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from migrate.errors import GuestError
+from migrate.errors import GuestError, PackageDatabaseBroken
 from migrate.guest import File, Kind, Os, Package, Packaging
 from migrate.guests import apk, dpkg, pacman, rpmdb
 from migrate.guests.paths import Files, parent, resolved
 from migrate.run import Run
 
 DATABASES = ("/var/lib/dpkg/", "/var/lib/rpm/", "/usr/lib/sysimage/rpm/", "/lib/apk/db/", "/var/lib/pacman/")
+
+MEND_DATABASE = "Mend it in the source VM (dpkg keeps /var/lib/dpkg/status-old and /var/backups/dpkg.status.*; rpm --rebuilddb), and export the disk again."
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 """Source: os-release(5)."""
@@ -46,7 +48,10 @@ class System:
     @property
     def installed(self) -> "Installed":
         if self._installed is None:
-            self._installed = read_installed(self._files, self._run, self.os.arch)
+            try:
+                self._installed = read_installed(self._files, self._run, self.os.arch)
+            except GuestError as error:
+                raise PackageDatabaseBroken(error.message, hint=error.hint or MEND_DATABASE) from error
         return self._installed
 
     def changed(self, path: str = DATABASES[0]) -> None:
@@ -148,6 +153,8 @@ def read_installed(files: ManyFiles, run: Run, arch: str) -> Installed:
 
 def _dpkg(files: ManyFiles, arch: str) -> Installed:
     status = text_of(files, dpkg.STATUS) or ""
+    if (complaint := dpkg.complaint(status, len(files.names(resolved(files, dpkg.INFO))))) is not None:
+        raise GuestError(f"the guest's package database {dpkg.STATUS} is broken: {complaint}")
     packages = dpkg.installed(status, arch)
     listings = files.texts(resolved(files, dpkg.INFO), ".list")
     owned = {
