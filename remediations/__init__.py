@@ -4,10 +4,7 @@ What they may tell is in migrate/codes.yaml, a code each; the law's tests hold t
 """
 
 from migrate.remediation import Remediation
-from remediations.boot import (
-    serial_console,
-    uefi_fallback_path,
-)
+from remediations.boot import uefi_fallback_path
 from remediations.check_guest import check_guest
 from remediations.cloud_init import (
     clear_foreign_datasources,
@@ -26,6 +23,7 @@ from remediations.mac_addresses import strip_macs
 from remediations.needed_packages import install_cloud_init
 from remediations.network import network_by_dhcp
 from remediations.selinux import relabel_selinux
+from remediations.serial_console import serial_console
 from remediations.ssh import allow_key_login, enable_sshd, forget_authorized_keys, make_host_keys_at_first_boot
 from remediations.vendors import (
     absence_check,

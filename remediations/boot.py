@@ -1,14 +1,9 @@
-"""From the firmware to a mounted root: on virtio disks, with a console that the cloud can show."""
+"""From UEFI firmware to the boot loader, on a machine that has forgotten where it was."""
 
 from migrate.draft import Draft
 from migrate.guest import File, Kind
 from migrate.remediation import Settings, remediation
 from migrate.source import Firmware
-from remediations import kernel_arguments
-from remediations.kernel_arguments import Arguments
-
-SERIAL = "console=ttyS0,115200n8"
-SCREEN = "console=tty0"
 
 ESP_FOLDERS = ("/boot/efi", "/efi", "/boot")
 VENDORS = {"rhel": ("redhat",), "centos": ("centos",), "opensuse-leap": ("opensuse",), "sles": ("sles", "opensuse")}
@@ -16,26 +11,6 @@ LOADERS = ("shimx64.efi", "shim.efi", "grubx64.efi", "grub.efi", "systemd-bootx6
 COMPANIONS = ("grubx64.efi", "mmx64.efi", "grub.cfg")
 DEBCONF = "/var/cache/debconf/config.dat"
 REMOVABLE_QUESTION = "grub2/force_efi_extra_removable"
-
-
-@remediation(
-    "serial-console",
-    "Show the kernel's and the system's messages on the serial console",
-    sources=(
-        "kernel.org, admin-guide/serial-console: the last console= is /dev/console; instances' init-logs show it",
-        "Linux, Documentation/admin-guide/serial-console.rst: the last console= is /dev/console",
-        "systemd-getty-generator(8): a serial console gets a login",
-    ),
-)
-def serial_console(draft: Draft, settings: Settings) -> None:
-    """The cloud keeps what a machine writes to its serial port; it is all that one sees of a boot that fails.
-
-    Every kernel entry, and GRUB's settings for later ones, say console=ttyS0,115200n8, with console=tty0 before it where no console was named.
-    Consoles that are named already stay.
-    """
-    kernel_arguments.add(
-        draft, _lacking_consoles, why="sends no message to the serial port, which is all that a cloud shows"
-    )
 
 
 @remediation(
@@ -66,13 +41,6 @@ def uefi_fallback_path(draft: Draft, settings: Settings) -> None:
     boot = _inside(draft, esp, "BOOT")
     if boot is None or _inside(draft, boot, "BOOTX64.EFI") is None:
         _fill_fallback(draft, esp, boot or f"{esp}/BOOT")
-
-
-def _lacking_consoles(arguments: Arguments) -> Arguments:
-    consoles = [word.removeprefix("console=") for word in arguments if word.startswith("console=")]
-    if any(console.split(",")[0] == "ttyS0" for console in consoles):
-        return ()
-    return (SERIAL,) if consoles else (SCREEN, SERIAL)
 
 
 def _inside(draft: Draft, folder: str, name: str) -> str | None:

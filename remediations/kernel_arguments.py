@@ -1,11 +1,15 @@
 """The kernel's command line, wherever a boot loader keeps it: read and changed argument by argument.
 
+GRUB 2 and its settings, entries of the Boot Loader Specification (GRUB's and systemd-boot's), grubenv, old GRUB, syslinux, and what
+distributions make menus from. EFI's wrapper configurations hold no command line, and stay as they are.
+
 grub.cfg is edited where it is and not made anew: grub-mkconfig asks for the disk under the root file system, which a chroot on a copy of it
 does not have, and in an appliance it writes that machine's device names. /etc/default/grub gets the same edit, so that the guest's
 next update-grub says the same.
 
 Sources: GRUB manual, "Simple configuration", "Shell-like scripting", "The GRUB environment block"; The Boot Loader Specification;
-kernel-install(8) for /etc/kernel/cmdline; Debian's grub-mkconfig for /etc/default/grub.d.
+kernel-install(8) for /etc/kernel/cmdline; Debian's grub-mkconfig for /etc/default/grub.d; GRUB Legacy manual, and Debian's update-grub for
+"# kopt="; syslinux's doc/syslinux.txt; Alpine's update-extlinux.conf; YaST's /etc/sysconfig/bootloader; Photon's photon.cfg.
 """
 
 import fnmatch
@@ -14,30 +18,40 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from migrate.boot_menu import ENVIRONMENTS, LOADERS, MENUS, OLD_MENUS, SYSLINUX
 from migrate.draft import Draft
 
 Arguments = tuple[str, ...]
 """Arguments as they are written, quotes included."""
 Change = Callable[[Arguments], Arguments]
 
-MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/boot/efi/EFI/*/grub.cfg", "/efi/EFI/*/grub.cfg")
-ENTRIES = ("/boot/loader/entries/*.conf", "/boot/efi/loader/entries/*.conf", "/efi/loader/entries/*.conf")
-ENVIRONMENTS = ("/boot/grub/grubenv", "/boot/grub2/grubenv", "/boot/efi/EFI/*/grubenv")
+ENTRIES = tuple(f"{folder}/entries/*.conf" for folder in LOADERS)
 KERNEL_INSTALL = "/etc/kernel/cmdline"
 DEFAULTS = ("/etc/default/grub", "/etc/default/grub.d/*.cfg")
+VARIABLES = ("/boot/*.cfg",)
+"""What a grub.cfg loads variables from, on Photon."""
+EXTLINUX_SETTINGS = "/etc/update-extlinux.conf"
+YAST_SETTINGS = "/etc/sysconfig/bootloader"
 
 ARGUMENT = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 MENU_LINE = re.compile(r"^(\s*linux(?:16|efi)?\s+)(\S+)(\s.*)?$")
-KERNEL_IMAGE = re.compile(r"/(vmlinu[xz]|kernel|bzImage|Image|linux)[^/]*$")
+OLD_LINE = re.compile(r"^(\s*(?:kernel|module)\s+(?:--\S+\s+)*)(\S+)(\s.*)?$")
+OLD_SETTING = re.compile(r"^(#\s?(?:kopt|xenkopt|defoptions|altoptions)\w*=)(.*)$")
+"""Debian's update-grub reads them from comments."""
+KERNEL_IMAGE = re.compile(r"/(\$\{?\w*)?(vmlinu[xz]|kernel|bzImage|Image|linux)[^/]*$")
+APPEND_LINE = re.compile(r"^(\s*append\s+)(?!-)(.*)$", re.IGNORECASE)
+VARIABLE_LINE = re.compile(r"^((?:photon|systemd)_cmdline=)(.*)$")
 MENU_VARIABLE = re.compile(r'^(\s*set\s+(?:default_)?kernelopts=")([^"]*)(".*)$')
 ENTRY_LINE = re.compile(r"^(options\s+)(.*)$")
 ENVIRONMENT_LINE = re.compile(r"^(kernelopts=)(.*)$")
 ENVIRONMENT_SIZE = 1024
 ASSIGNMENT = re.compile(
-    r"""^(?P<head>\s*(?:export\s+)?(?P<name>GRUB_\w+)=)"""
+    r"""^(?P<head>\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)=)"""
     r"""(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'\\#;&|<>()$`]*))(?P<tail>\s*(?:\#.*)?)$"""
 )
 COMMAND_LINE = re.compile(r"GRUB_CMDLINE_LINUX\w*")
+EXTLINUX_LINE = re.compile(r"default_kernel_opts")
+YAST_LINE = re.compile(r"(DEFAULT|FAILSAFE)_APPEND")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +115,31 @@ def environment(text: str, change: Change) -> str:
     return padded if len(padded.encode("utf-8", "surrogateescape")) == ENVIRONMENT_SIZE else text
 
 
-def defaults(text: str, change: Change) -> str:
-    """Return an /etc/default/grub whose GRUB_CMDLINE_LINUX and its kin hold these arguments."""
+def variables(text: str, change: Change) -> str:
+    """Return a file of variables that a grub.cfg loads, with these arguments."""
+    return _each_line(text, lambda line: _in_line(VARIABLE_LINE, line, change))
+
+
+def old_menu(text: str, change: Change) -> str:
+    """Return a menu.lst whose entries hand these arguments to Linux, and whose comments make update-grub write them again."""
+
+    def line_changed(line: str) -> str:
+        return _in_line(OLD_SETTING, line, change) if line.startswith("#") else _kernel_line(OLD_LINE, line, change)
+
+    return _each_line(text, line_changed)
+
+
+def syslinux(text: str, change: Change) -> str:
+    """Return an extlinux.conf whose entries hand these arguments to Linux."""
+    return _each_line(text, lambda line: _in_line(APPEND_LINE, line, change))
+
+
+def defaults(text: str, change: Change, names: re.Pattern[str] = COMMAND_LINE) -> str:
+    """Return an /etc/default/grub, or another file of settings, whose settings of these names hold these arguments."""
 
     def line_changed(line: str) -> str:
         found = assignment(line)
-        if found is None or not COMMAND_LINE.fullmatch(found.name):
+        if found is None or not names.fullmatch(found.name):
             return line
         value = changed(found.value, change)
         return line if value == found.value else found.with_value(value)
@@ -114,17 +147,34 @@ def defaults(text: str, change: Change) -> str:
     return _each_line(text, line_changed)
 
 
+def extlinux_root(text: str, change: Change) -> str:
+    """Return an update-extlinux.conf whose root=, which it keeps by itself, is what the argument becomes."""
+    return _each_line(text, lambda line: changed(line, change) if re.fullmatch(r"root=\S+", line) else line)
+
+
+FILES: tuple[tuple[tuple[str, ...], Callable[[str, Change], str]], ...] = (
+    (MENUS, menu),
+    (ENTRIES, entry),
+    (ENVIRONMENTS, environment),
+    (VARIABLES, variables),
+    (OLD_MENUS, old_menu),
+    (SYSLINUX, syslinux),
+)
+"""Where command lines are."""
+
+SETTINGS: tuple[tuple[tuple[str, ...], Callable[[str, Change], str]], ...] = (
+    ((KERNEL_INSTALL,), lambda text, change: changed(text.strip("\n"), change) + "\n" * text.endswith("\n")),
+    ((EXTLINUX_SETTINGS,), lambda text, change: defaults(text, change, EXTLINUX_LINE)),
+    ((YAST_SETTINGS,), lambda text, change: defaults(text, change, YAST_LINE)),
+)
+"""What the next command lines are made from, each file by itself."""
+
+
 def rewrite(draft: Draft, change: Change, *, why: str) -> None:
     """Every command line, and every setting that one is made from, is what `change` makes of it."""
-    for path in _found(draft, MENUS):
-        draft.edit(path, lambda text: menu(text, change), why=why)
-    for path in _found(draft, ENTRIES):
-        draft.edit(path, lambda text: entry(text, change), why=why)
-    for path in _found(draft, ENVIRONMENTS):
-        draft.edit(path, lambda text: environment(text, change), why=why)
-    for path in _found(draft, DEFAULTS):
-        draft.edit(path, lambda text: defaults(text, change), why=why)
-    draft.edit(KERNEL_INSTALL, lambda text: changed(text.strip("\n"), change) + "\n" * text.endswith("\n"), why=why)
+    for patterns, edit in (*FILES, (DEFAULTS, defaults), *SETTINGS, ((EXTLINUX_SETTINGS,), extlinux_root)):
+        for path in _found(draft, patterns):
+            draft.edit(path, lambda text, edit=edit: edit(text, change), why=why)  # type: ignore[misc]
 
 
 def drop_arguments(draft: Draft, patterns: Sequence[str], why: str) -> None:
@@ -146,19 +196,21 @@ def add(draft: Draft, lacking: Callable[[Arguments], Arguments], *, why: str) ->
 
     Of GRUB's settings it is asked about all that a normal entry is made from, and GRUB_CMDLINE_LINUX gets what is lacking.
     """
+    loaded = {
+        name: split(value) or ()
+        for path in _found(draft, VARIABLES)
+        for name, value in re.findall(r"^(\w+)=(.*)$", draft.read(path) or "", re.MULTILINE)
+    }
 
     def appended(arguments: Arguments) -> Arguments:
         if any(word in ("$kernelopts", "${kernelopts}") for word in arguments):  # grubenv holds them
             return arguments
-        return arguments + lacking(arguments)
+        return arguments + lacking(_expanded(arguments, loaded))
 
-    for path in _found(draft, MENUS):
-        draft.edit(path, lambda text: menu(text, appended), why=why)
-    for path in _found(draft, ENTRIES):
-        draft.edit(path, lambda text: entry(text, appended), why=why)
-    for path in _found(draft, ENVIRONMENTS):
-        draft.edit(path, lambda text: environment(text, appended), why=why)
-    draft.edit(KERNEL_INSTALL, lambda text: changed(text.strip("\n"), appended) + "\n" * text.endswith("\n"), why=why)
+    for patterns, edit in (*FILES, *SETTINGS):
+        # What a menu loads is a part of its lines, and is looked at there.
+        for path in _found(draft, patterns) if patterns is not VARIABLES else ():
+            draft.edit(path, lambda text, edit=edit: edit(text, appended), why=why)  # type: ignore[misc]
     _add_to_defaults(draft, lacking, why)
 
 
@@ -170,9 +222,9 @@ def command_lines(draft: Draft) -> Iterator[tuple[str, Arguments]]:
         seen.append(arguments)
         return arguments
 
-    for patterns, reader in ((MENUS, menu), (ENTRIES, entry), (ENVIRONMENTS, environment)):
+    for patterns, edit in FILES:
         for path in _found(draft, patterns):
-            reader(draft.read(path) or "", noted)
+            edit(draft.read(path) or "", noted)
             yield from ((path, arguments) for arguments in seen)
             seen.clear()
 
@@ -251,7 +303,11 @@ def _menu_line(line: str, change: Change) -> str:
     variable = MENU_VARIABLE.match(line)
     if variable is not None:
         return variable[1] + changed(variable[2], change) + variable[3]
-    match = MENU_LINE.match(line)
+    return _kernel_line(MENU_LINE, line, change)
+
+
+def _kernel_line(pattern: re.Pattern[str], line: str, change: Change) -> str:
+    match = pattern.match(line)
     if match is None or not KERNEL_IMAGE.search(match[2]):  # memtest86+ is loaded as a Linux, and is none
         return line
     arguments = match[3] or ""

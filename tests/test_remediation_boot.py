@@ -11,8 +11,9 @@ from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.initramfs import modules_inside
 from migrate.kernels import kernels
 from migrate.run import Run
-from remediations.boot import serial_console, uefi_fallback_path, with_debconf_answer
+from remediations.boot import uefi_fallback_path, with_debconf_answer
 from remediations.initramfs_settings import with_modules
+from remediations.serial_console import serial_console, with_serial_login
 from remediations.virtio import virtio_in_initramfs
 from tests.remediation_guests import applied, codes, done, outcome
 
@@ -149,11 +150,11 @@ def grub(arguments: str) -> MemoryGuest:
         ("root=x", "root=x console=tty0 console=ttyS0,115200n8"),
         ("root=x console=tty1", "root=x console=tty1 console=ttyS0,115200n8"),
         ("root=x console=ttyS0 quiet", "root=x console=ttyS0 quiet"),
-        ("root=x console=ttyS0,9600 console=tty0", "root=x console=ttyS0,9600 console=tty0"),
+        ("root=x console=ttyS0,9600 console=tty0 quiet", "root=x console=tty0 console=ttyS0,9600 quiet"),
         ("root=x console=ttyS1", "root=x console=ttyS1 console=ttyS0,115200n8"),
     ],
 )
-def test_the_serial_port_is_a_console_and_others_stay(before: str, after: str) -> None:
+def test_the_serial_port_is_the_last_console_and_others_stay(before: str, after: str) -> None:
     to = grub(before)
     found = outcome(done(to, serial_console)).get("/boot/grub/grub.cfg", f"linux /vmlinuz-6 {before}\n")
     assert found == f"linux /vmlinuz-6 {after}\n"
@@ -166,6 +167,51 @@ def test_grubs_own_settings_say_so_too(run: Run) -> None:
 
 def test_a_console_in_a_cloud_images_own_settings_is_enough() -> None:
     assert done(guest("ubuntu2404-ec2-pinned"), serial_console).effects == ()
+
+
+BUSYBOX = """\
+::sysinit:/sbin/openrc sysinit
+tty1::respawn:/sbin/getty 38400 tty1
+#ttyS0::respawn:/sbin/getty -L 0 ttyS0 vt100
+::ctrlaltdel:/sbin/reboot
+"""
+SYSVINIT = """\
+id:2:initdefault:
+1:2345:respawn:/sbin/getty 38400 tty1
+#T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100
+"""
+
+
+def test_an_inittab_gets_a_login_on_the_serial_port_once() -> None:
+    assert with_serial_login(BUSYBOX) == BUSYBOX + "ttyS0::respawn:/sbin/getty -L 115200 ttyS0 vt100\n"
+    assert with_serial_login(SYSVINIT) == SYSVINIT + "S0:2345:respawn:/sbin/getty -L 115200 ttyS0 vt100\n"
+    red_hat = "id:3:initdefault:\nS0:2345:respawn:/sbin/mingetty tty1"
+    assert with_serial_login(red_hat) == f"{red_hat}\nT0:2345:respawn:/sbin/agetty -L 115200 ttyS0 vt100\n"
+    for text in (BUSYBOX, SYSVINIT, red_hat):
+        assert with_serial_login(with_serial_login(text)) == with_serial_login(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "changed"),
+    [
+        ({"/etc/inittab": BUSYBOX, "/sbin/openrc": ""}, ["/etc/inittab"]),
+        ({"/etc/init/tty1.conf": "", "/sbin/initctl": ""}, ["/etc/init/ttyS0.conf"]),
+        (
+            {
+                "/etc/init/serial.conf": "",
+                "/etc/init/tty1.conf": "",
+                "/sbin/initctl": "",
+                "/etc/inittab": "id:3:initdefault:\n",
+            },
+            [],
+        ),
+        ({"/etc/inittab": SYSVINIT, "/usr/lib/systemd/systemd": ""}, []),
+    ],
+    ids=["busybox", "upstart", "rhel6", "systemd"],
+)
+def test_each_init_system_is_told_in_its_own_words(files: dict[str, str], changed: list[str]) -> None:
+    to = MemoryGuest({path: File(text.encode()) for path, text in files.items()})
+    assert list(outcome(done(to, serial_console))) == changed
 
 
 def test_the_shim_is_put_where_any_firmware_looks_with_what_it_loads(run: Run) -> None:

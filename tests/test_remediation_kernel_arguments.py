@@ -12,7 +12,7 @@ from migrate.draft import Draft
 from migrate.guest import File
 from migrate.guests.memory import MemoryGuest
 from remediations import kernel_arguments
-from remediations.kernel_arguments import Arguments, assignment, defaults, entry, environment, menu, split
+from remediations.kernel_arguments import Arguments, assignment, defaults, entry, environment, menu, old_menu, split
 
 GRUB_CFG = """\
 set default="0"
@@ -215,3 +215,71 @@ def test_arguments_that_match_a_pattern_go_from_wherever_they_are() -> None:
     assert found["/boot/grub2/grubenv"].startswith("kernelopts=root=x\n##")
     assert len(found["/boot/grub2/grubenv"]) == 1024
     assert {effect.why for effect in draft.changes.effects} == {"waits for another cloud"}
+
+
+OLD_MENU = """\
+## ## Start Default Options ##
+# kopt=root=/dev/sda2 ro
+## e.g. kopt=root=/dev/sda2
+default\t0
+title Debian GNU/Linux, kernel 2.6.32-5-amd64
+root\t(hd0,0)
+kernel\t/vmlinuz-2.6.32-5-amd64 root=/dev/sda2 ro quiet
+initrd\t/initrd.img-2.6.32-5-amd64
+title Xen
+kernel /xen.gz root=/dev/sda2
+module /vmlinuz-2.6.18-8.el5xen ro root=/dev/sda2
+module /initrd-2.6.18-8.el5xen.img
+"""
+
+
+def test_old_grubs_kernels_and_what_its_menu_is_made_from_are_changed_and_nothing_else() -> None:
+    expected = OLD_MENU.replace("# kopt=root=/dev/sda2", "# kopt=root=UUID=1f0d")
+    expected = expected.replace("amd64 root=/dev/sda2", "amd64 root=UUID=1f0d").replace(
+        "ro root=/dev/sda2", "ro root=UUID=1f0d"
+    )
+    assert old_menu(OLD_MENU, by_uuid) == expected
+
+
+def test_syslinux_and_what_its_menu_is_made_from_are_changed() -> None:
+    draft = Draft(
+        MemoryGuest(
+            {
+                "/boot/extlinux.conf": File(
+                    b"LABEL lts\n  LINUX vmlinuz-lts\n  APPEND root=/dev/sda2 quiet\nLABEL hd\n  append -\n"
+                ),
+                "/etc/update-extlinux.conf": File(
+                    b'# root=/dev/x\nroot=/dev/sda2\ndefault_kernel_opts="quiet rootfstype=ext4"\nmodules=ext4\n'
+                ),
+            }
+        )
+    )
+    kernel_arguments.rewrite(draft, by_uuid, why="x")
+    kernel_arguments.add(draft, lambda words: () if "debug" in words else ("debug",), why="x")
+    found = {path: draft.read(path) for path in ("/boot/extlinux.conf", "/etc/update-extlinux.conf")}
+    assert found == {
+        "/boot/extlinux.conf": "LABEL lts\n  LINUX vmlinuz-lts\n  APPEND root=UUID=1f0d quiet debug\nLABEL hd\n  append -\n",
+        "/etc/update-extlinux.conf": '# root=/dev/x\nroot=UUID=1f0d\ndefault_kernel_opts="quiet rootfstype=ext4 debug"\nmodules=ext4\n',
+    }
+
+
+def test_what_photons_menu_loads_counts_and_the_menu_gets_what_is_lacking() -> None:
+    menu_text = "menuentry x {\n\tlinux /boot/$photon_linux root=$rootpartition $photon_cmdline\n}\n"
+    for said, wanted in (("quiet", " debug"), ("quiet debug", "")):
+        files = {
+            "/boot/grub2/grub.cfg": menu_text,
+            "/boot/linux-6.1.cfg": f"photon_cmdline=ro {said}\nphoton_linux=vmlinuz-6.1\n",
+        }
+        draft = Draft(MemoryGuest({path: File(text.encode()) for path, text in files.items()}))
+        kernel_arguments.add(draft, lambda words: () if "debug" in words else ("debug",), why="x")
+        assert draft.read("/boot/grub2/grub.cfg") == menu_text.replace(
+            "$photon_cmdline\n", f"$photon_cmdline{wanted}\n"
+        )
+        kernel_arguments.drop_arguments(draft, ("quiet",), "x")
+        assert draft.read("/boot/linux-6.1.cfg") == files["/boot/linux-6.1.cfg"].replace(" quiet", "")
+
+
+def test_suses_old_settings_are_changed() -> None:
+    draft = draft_of(etc__sysconfig__bootloader="DEFAULT_APPEND='quiet rootdelay=300'\nOTHER='rootdelay=300'\n")
+    kernel_arguments.drop_arguments(draft, ("rootdelay=*",), "x")
+    assert texts(draft) == {"/etc/sysconfig/bootloader": "DEFAULT_APPEND='quiet'\nOTHER='rootdelay=300'\n"}
