@@ -116,14 +116,26 @@ class Disk:
     def _connection(self) -> nbd.NBD:
         link: nbd.NBD | None = getattr(self._local, "link", None)
         if link is None:
-            link = nbd.NBD()
-            link.set_pread_initialize(False)  # pread fills the whole buffer or fails; saves a memset of each
-            link.add_meta_context(CONTEXT)
-            try:
-                link.connect_uri(self._uri)
-            except nbd.Error as error:
-                raise MigrateError(f"cannot connect to {self._uri}: {error}") from error
-            self._local.link = link
+            link = self._local.link = self._connected()
             with self._lock:
                 self._opened.append(link)
         return link
+
+    def _connected(self) -> nbd.NBD:
+        link = nbd.NBD()
+        link.set_pread_initialize(False)  # pread fills the whole buffer or fails; saves a memset of each
+        link.add_meta_context(CONTEXT)
+        try:
+            link.connect_uri(self._uri)
+        except nbd.Error as error:
+            raise MigrateError(f"cannot connect to {self._uri}: {error}") from error
+        return link
+
+
+def answers(uri: str) -> bool:
+    """Whether an export is there to be read. A socket alone says little: qemu-nbd listens before it opens its image."""
+    try:
+        with Disk(uri):
+            return True
+    except MigrateError:
+        return False

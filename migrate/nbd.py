@@ -1,13 +1,13 @@
 """NBD plumbing between a source and its reader: serving an image of ours, and counting what is really read."""
 
 import re
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from migrate.blocks import answers
 from migrate.errors import MigrateError
 from migrate.run import Run
 
@@ -20,8 +20,8 @@ def served(run: Run, image: Path, form: str = "qcow2") -> Iterator[str]:
     """Serve a disk image read-only, with its extents; yield the URI. The image must be ours, or looked at before: it may name other files."""
     with tempfile.TemporaryDirectory(prefix="nbd-", dir=run.work) as folder:
         path = Path(folder) / "disk.sock"
-        argv = ["qemu-nbd", "--read-only", "--persistent", "--shared=0", f"--format={form}", f"--socket={path}"]
-        with run.daemon([*argv, image], ready=lambda: answers(path), log=Path(folder) / "qemu-nbd.log"):
+        argv = ["qemu-nbd", "--read-only", "--persistent", "--shared=64", f"--format={form}", f"--socket={path}"]
+        with run.daemon([*argv, image], ready=lambda: answers(socket_uri(path)), log=Path(folder) / "qemu-nbd.log"):
             yield socket_uri(path)
 
 
@@ -47,22 +47,12 @@ def counted(run: Run, uri: str) -> Iterator[Counted]:
     argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
     argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
     try:
-        with run.daemon(argv, ready=lambda: answers(path), log=run.work / "counted.log"):
+        with run.daemon(argv, ready=lambda: answers(served.uri), log=run.work / "counted.log"):
             yield served
     finally:
         found = READ_LINE.search(stats.read_text()) if stats.exists() else None
         if found:
             served.bytes_read = round(float(found[1]) * UNITS[found[2]])
-
-
-def answers(path: Path) -> bool:
-    """Whether somebody listens on a socket, which is there before."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 def socket_uri(path: Path) -> str:

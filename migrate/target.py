@@ -76,6 +76,9 @@ class Target(Protocol):
     def stored(self, key: str, mark: str) -> ObjectRef | None:
         """Return the object under this key whose upload was begun with this mark; None where there is none."""
 
+    def read(self, source: ObjectRef, offset: int, length: int) -> bytes:
+        """Return bytes of the object, fewer where it ends. Safe from several threads."""
+
     def import_image(
         self,
         source: ObjectRef,

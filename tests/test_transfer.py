@@ -25,6 +25,7 @@ from migrate.nbd import counted, served
 from migrate.qcow2 import Compression, packer
 from migrate.run import Run
 from migrate.transfer import Place, Transferred, transfer
+from migrate.verify import verify
 from tests.cloud import Notebook, box_credentials, observed, s3
 
 BUCKET = "transfers-of-the-tests"
@@ -77,6 +78,29 @@ def test_the_object_is_the_disk_and_the_kept_file_is_the_object(run: Run, box: S
     for number in range(made.blocks.chunks):
         piece = content[number * CHUNK : (number + 1) * CHUNK]
         assert made.blocks.of(number) == hashlib.sha256(piece).digest()
+
+
+@pytest.mark.slow
+def test_the_object_is_read_back_and_every_piece_that_differs_is_named(run: Run, box: Sandbox, disk: Path) -> None:
+    made = sent(run, box, disk, Place("verified.qcow2", run.work, run.work / "kept.qcow2"))
+    with target(run, box) as opened:
+        verify(run, lambda offset, length: opened.read(made.stored, offset, length), made.blocks, "verify")
+    spoilt = bytearray((run.work / "kept.qcow2").read_bytes())
+    spoilt[20 * MIB] ^= 1
+    with pytest.raises(MigrateError, match=r"1 of 25 pieces of 4 MiB differ, at offset \d+"):
+        verify(run, lambda offset, length: bytes(spoilt[offset : offset + length]), made.blocks, "verify")
+    with pytest.raises(MigrateError, match="no qcow2 of ours"):
+        verify(run, lambda offset, length: bytes(length), made.blocks, "verify")
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_each_compression_is_read_back(run: Run, disk: Path, compression: Compression) -> None:
+    image = run.work / "image.qcow2"
+    with served(run, disk, "raw") as uri:
+        made = convert(run, uri, image, "convert", compression=compression)
+    assert made.blocks is not None
+    content = image.read_bytes()
+    verify(run, lambda offset, length: content[offset : offset + length], made.blocks, "verify")
 
 
 @pytest.mark.slow

@@ -128,6 +128,15 @@ class Storage:
             raise
         return Stored(head["ContentLength"], head["Metadata"].get(MARK_KEY))
 
+    def read(self, ref: ObjectRef, offset: int, length: int) -> bytes:
+        """Return bytes of the object, fewer where it ends."""
+
+        def fetch() -> bytes:
+            answer = self._s3.get_object(Bucket=ref.bucket, Key=ref.key, Range=f"bytes={offset}-{offset + length - 1}")
+            return answer["Body"].read()
+
+        return self._asked(f"read {length} bytes of {ref.bucket}/{ref.key} at {offset}", fetch)
+
     def delete(self, bucket: str, key: str) -> None:
         """The object is gone. A second call finds nothing and succeeds."""
         self._tolerating_404(f"delete {bucket}/{key}", lambda: self._s3.delete_object(Bucket=bucket, Key=key))

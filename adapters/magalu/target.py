@@ -122,6 +122,9 @@ class MagaluTarget:
             return None
         return ObjectRef(self.bucket, key, found.bytes, mark)
 
+    def read(self, source: ObjectRef, offset: int, length: int) -> bytes:
+        return self._storage.read(source, offset, length)
+
     def _parted(self, key: str, mark: str, id_: str) -> PartedUpload:
         return PartedUpload(self._run, self._storage, self.bucket, key, mark, id_, self._settings.part_bytes)
 

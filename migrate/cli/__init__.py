@@ -16,6 +16,7 @@ from migrate.cli.convert import convert
 from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
 from migrate.cli.preview import preview
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
+from migrate.cli.verify import verify
 from migrate.codes import register
 from migrate.doctor import checks
 from migrate.errors import MigrateError, Stopped, UsageError
@@ -179,6 +180,7 @@ def vm(
 
 
 main.add_command(convert)
+main.add_command(verify)
 
 
 @main.command(short_help="Boot an image as Magalu would; does it come up?")
