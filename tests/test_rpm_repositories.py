@@ -252,9 +252,24 @@ def test_a_key_is_looked_for_inside_the_guest(run: Run, tmp_path: Path, served: 
 
 def test_a_repository_that_does_not_answer_is_told_and_nothing_is_guessed(run: Run, tmp_path: Path) -> None:
     root = tree(tmp_path / "guest", "rocky9", repository="http://me:hunter2@127.0.0.1:9")
-    with pytest.raises(PackagesUnavailable, match="baseos") as caught:
+    (root / "etc/yum.repos.d/scc.repo").write_text("[scc]\nbaseurl=http://127.0.0.1:9/repo?tokenofours\nenabled=1\n")
+    told = notes(run)
+    with pytest.raises(
+        PackagesUnavailable, match=r"no cloud-init; baseos: .*127\.0\.0\.1:9/9/BaseOS.*; scc: "
+    ) as caught:
         packages_of(run, root).plan(("cloud-init",), (), None)
-    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str((caught.value, told)) and "tokenofours" not in str((caught.value, told))
+
+
+@pytest.mark.parametrize("name", ["repomd.xml", "primary.xml.gz"])
+def test_metadata_that_is_rubbish_is_an_error_that_says_so(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "r").mkdir()
+    with repository(tmp_path / "r", "rocky9") as served:
+        for path in (served.folder / "repodata").glob(f"*{name}"):
+            path.write_bytes(b"<repomd>" + b"\xff\0" * 5000)
+        root = tree(tmp_path / "guest", "rocky9", repository=served.uri, key=served.key)
+        with pytest.raises(PackagesUnavailable, match="baseos"):
+            packages_of(run, root).plan(("cloud-init",), (), None)
 
 
 def test_offered_files_are_taken_as_if_a_repository_had_them(run: Run, rocky9: Path, tmp_path: Path) -> None:
@@ -413,3 +428,18 @@ def test_a_renewal_for_which_nothing_newer_is_there_is_refused(run: Run, rocky9:
     present = {name: package for name, package in guest.packages.items() if name != "sudo"}
     with pytest.raises(PackagesUnavailable, match="the repositories have no newer sudo"):
         repositories.plan(present, install=["sudo"])
+
+
+def test_where_nothing_is_installed_all_that_is_needed_is_planned(run: Run, tmp_path: Path) -> None:
+    """As a bundle needs it."""
+    offered = {
+        "cloud-init": StandIn(version="99-1", arch="noarch", requires=("bash",)),
+        "bash": StandIn(version="5-1", provides=("/bin/sh",)),
+    }
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text('ID=rocky\nVERSION_ID="9.3"\n')
+    (tmp_path / "built").mkdir()
+    files = built(tmp_path / "built", offered, ".el9")
+    nothing = TreeGuest(tmp_path, run)
+    repositories = rpm.Repositories(run, nothing, System(nothing, run), sources=(), offered=sorted(files.values()))
+    assert names(repositories.plan({}, install=["cloud-init"]).install) == ["bash", "cloud-init"]

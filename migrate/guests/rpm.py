@@ -38,7 +38,8 @@ DATABASE = "root/var/lib/rpm"
 MODULES = ("/etc/dnf/modules.d", "/etc/dnf/modules.defaults.d")
 """Which streams of modules the guest has chosen. Source: dnf, "Modularity", dnf.readthedocs.io."""
 PASSWORD = re.compile(rb"(?<=:)//[^/@\s]+@")
-"""librepo names a repository's whole address where it fails."""
+TOKEN = re.compile(rb"(?<=://)(?P<place>[^\s\"\\?]*)\?[^\s\"\\\]]*")
+"""librepo names a repository's whole address where it fails; SUSE's hold a token."""
 PLAIN = re.compile(r"[\w.+-]+")
 LIMITS = Limits(address_space=4 << 30, cpu_seconds=600)
 LISTS_FRESH_S = 3600
@@ -250,6 +251,7 @@ class Repositories:
             text_of(self._files, "/etc/os-release") or text_of(self._files, "/usr/lib/os-release") or ""
         )
         request = {
+            "database": bool(rpmdb.database_files(self._files)),
             "platform": release.get("PLATFORM_ID", ""),
             "arch": rpmdb.RPM_ARCH.get(os.arch, os.arch),
             "release": os.version_id or "0",
@@ -278,8 +280,8 @@ class Repositories:
             ) from error
         finally:
             (self._root / "request.json").unlink()  # it holds the passwords of repositories
-        answer = _Answer.model_validate_json(PASSWORD.sub(b"//", said.stdout))
-        for trouble in answer.trouble:
+        answer = _Answer.model_validate_json(TOKEN.sub(rb"\g<place>", PASSWORD.sub(b"//", said.stdout)))
+        for trouble in _reasons(answer.trouble):
             self._tell(f"not all of the guest's repositories answer: {trouble}", "warning")
         return answer
 
@@ -354,7 +356,8 @@ class Repositories:
                 self._write(f"{below}/{name}", text_of(self._files, f"{folder}/{name}") or "")
         # libdnf reads rpm's settings anew whenever it likes: they are where rpm looks for a user's.
         self._write("home/.rpmmacros", f"%_dbpath /var/lib/rpm\n%_db_backend {self._backend}\n")
-        trusted = rpmdb.keys(self._run, self._root, INSIDE, DATABASE, self._backend)
+        known = rpmdb.database_files(self._files)  # none where a bundle is made, for no guest in particular
+        trusted = rpmdb.keys(self._run, self._root, INSIDE, DATABASE, self._backend) if known else ()
         self._trusted = tuple(f"keys/{number}.asc" for number in range(len(trusted)))
         for name, key in zip(self._trusted, trusted, strict=True):
             self._write(name, key)
@@ -408,12 +411,25 @@ class Repositories:
             )
             if names
         )
-        trouble = "; ".join(dict.fromkeys(answer.trouble))
-        said = "; ".join(filter(None, [" ".join(answer.error.split()), trouble]))[-800:]
+        said = "; ".join((" ".join(answer.error.split()), *_reasons(answer.trouble)))[:800]
         refusals = self._refusals() if wanted else ""
         return PackagesUnavailable(
             f"dnf finds no way to {what} in the guest: {said}{refusals}", hint=_OFFER if wanted else None
         )
+
+
+def _reasons(told: Sequence[str]) -> tuple[str, ...]:
+    """Why repositories do not answer, a line for each; dnf says each thing up to three times."""
+    found = {}
+    for text in told:
+        line = " ".join(text.split())
+        if match := re.fullmatch(r"Errors during downloading metadata for repository '(.*?)': - (.*)", line):
+            found[match[1]] = f"{match[1]}: {match[2]}"
+        elif match := re.fullmatch(r"Error: Failed to download metadata for repo '(.*?)': (.*)", line):
+            found.setdefault(match[1], f"{match[1]}: {match[2]}")
+        elif not line.startswith("Ignoring repositories: "):
+            found[line] = line
+    return tuple(found.values())
 
 
 def _environment(name: str) -> str:

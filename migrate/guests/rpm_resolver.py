@@ -45,7 +45,7 @@ def main() -> None:
         with dnf.Base(_configuration(here, request)) as base:
             _listen(answer["trouble"])
             repositories = _repositories(base, here, request) if request["repositories"] or request["offered"] else 0
-            base.fill_sack(load_system_repo=True, load_available_repos=bool(repositories))
+            base.fill_sack(load_system_repo=request["database"], load_available_repos=bool(repositories))
             offered = base.add_remote_rpms([str(here / name) for name in request["offered"]]) if repositories else []
             if request["fetch"]:
                 answer["files"] = _fetched(base, here, request["fetch"])
@@ -85,7 +85,7 @@ def _configuration(here: Path, request: Mapping[str, Any]) -> dnf.conf.Conf:
         conf.module_platform_id = request["platform"]
     values = conf.substitutions
     values["arch"] = values["basearch"] = request["arch"]
-    release = dnf.rpm.detect_releasever(conf.installroot) or request["release"]
+    release = (request["database"] and dnf.rpm.detect_releasever(conf.installroot)) or request["release"]
     values["releasever"] = release
     values["releasever_major"], _, values["releasever_minor"] = release.partition(".")
     for name, value in request["variables"].items():

@@ -137,7 +137,8 @@ def _refused(values: Mapping[str, str], places: tuple[str, ...]) -> str:
         return (
             "its address is made by a plugin of its cloud's registration (SUSE's update servers answer only inside it)"
         )
-    return f"it is at {' '.join(places) or 'no address at all'}, and only http and https are asked"
+    shown = " ".join(re.sub(r"//[^/@]*@|\?.*", "//", place).removesuffix("//") for place in places)
+    return f"it is at {shown or 'no address at all'}, and only http and https are asked"
 
 
 def _asked(place: str) -> bool:
