@@ -13,8 +13,10 @@ lvm              where a logical volume lies, without device-mapper
 upper, carry     what was changed in the room, and the way of it to the disk
 
 disks            partitions, file systems, fstab, firmware
-system           os-release, and the package databases: dpkg, rpmdb
-packages, apt    what can be installed: resolved and fetched on the host with the guest's sources and keys
-programs         what both rooms run in the guest: dpkg and apt, initramfs builders, grub-mkconfig
+system           os-release, and the package databases: dpkg, rpmdb (and rpm_ndb), apk, pacman
+packages         what can be installed and removed: resolved and fetched on the host with the guest's sources and keys
+apt              Debian's and Ubuntu's, by the host's apt
+rpm              the RPM families', by the host's dnf; rpm_sources reads .repo files, rpm_resolver is what runs in dnf's sandbox
+programs         the guest's own package manager, as both rooms run it
 sandbox          how the host's own programs are shut away when they read what a guest wrote
 """
