@@ -7,13 +7,14 @@ as what needs it. At use only what is missing is taken.
 import hashlib
 import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 from migrate.errors import UsageError
-from migrate.guest import Os, Packaging
+from migrate.guest import Os, Package, Packaging
 from migrate.guests import dpkg
 from migrate.guests.apt import Named, Place, Repositories
 from migrate.guests.apt_sources import AptSource, given_source, sources_of
@@ -30,8 +31,9 @@ from migrate.guests.bundle import (
     same_release,
 )
 from migrate.guests.files import FolderFiles
-from migrate.guests.signers import signers
-from migrate.guests.system import os_of
+from migrate.guests.rpm_places import BaseUrl, given_url, of_urls
+from migrate.guests.signers import rpm_signers, signers
+from migrate.guests.system import System, os_of
 from migrate.run import Progress, Run
 
 DISTRIBUTORS = {"Debian": "debian", "Ubuntu": "ubuntu"}
@@ -49,12 +51,24 @@ def release(text: str) -> Release:
     return Release(id=match[1], version=match[2], arch=match[3] or "amd64", packaging=packaging)
 
 
-def repositories(wanted: Release, repos: Sequence[str]) -> Place:
+Places = Place | tuple[BaseUrl, ...]
+"""apt's sources, or repositories of RPM packages."""
+
+
+def repositories(wanted: Release, repos: Sequence[str]) -> Places:
     """Return where a bundle's packages come from: what the user named, else this host's own repositories if it is of that very release.
 
-    Keys that a line does not name are this host's. Raise UsageError.
+    Keys that a line of apt's does not name are this host's. Raise UsageError.
     """
     host = FolderFiles(Path("/"))
+    if wanted.packaging is Packaging.RPM:
+        urls = tuple(url for text in repos if (url := given_url(text)) is not None)
+        if not urls or len(urls) < len(repos):
+            raise UsageError(
+                f"a bundle for {wanted.id} {wanted.version} is made from repositories of RPM packages, and {repos[0] if repos else 'none'} is named",
+                hint="Name each with its key: --repo 'rpm [signed-by=FILE] URL', where URL/repodata is.",
+            )
+        return urls
     if repos:
         return Named([given_source(text) for text in repos], host)
     system = os_of(host)
@@ -68,21 +82,22 @@ def repositories(wanted: Release, repos: Sequence[str]) -> Place:
 
 
 def make_bundle(
-    run: Run, folder: Path, release: Release, asked: Sequence[str], if_there: Sequence[str], place: Place
+    run: Run, folder: Path, release: Release, asked: Sequence[str], if_there: Sequence[str], places: Places
 ) -> Bundle:
-    """Make a bundle in a folder that is not there yet, or empty. `if_there` is put in where the repositories have it.
+    """Make a bundle in a folder that is not there yet, or empty. `if_there` is put in where apt's repositories have it.
 
     Raise PackagesUnavailable where the repositories lack something that was asked for, UsageError where they are another release's.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and not empty", hint="Name a new folder, or remove that one.")
-    if release.packaging is not Packaging.DPKG:
-        raise UsageError(f"bundles for {release.id} cannot be made yet: only for Debian and Ubuntu")
     half_made = folder.absolute().with_name(f"{folder.absolute().name}.partial")
     shutil.rmtree(half_made, ignore_errors=True)
     half_made.mkdir(parents=True)
     try:
-        manifest = _filled(run, half_made, release, asked, if_there, place)
+        if isinstance(places, tuple):
+            manifest = _filled_with_rpms(run, half_made, release, asked, places)
+        else:
+            manifest = _filled_with_debs(run, half_made, release, asked, if_there, places)
         (half_made / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         if folder.exists():
             folder.rmdir()
@@ -92,7 +107,7 @@ def make_bundle(
     return read_bundle(folder)
 
 
-def _filled(
+def _filled_with_debs(
     run: Run, folder: Path, release: Release, asked: Sequence[str], if_there: Sequence[str], place: Place
 ) -> Manifest:
     """Put the packages and their index into the folder, and return what there is to say of them."""
@@ -101,31 +116,75 @@ def _filled(
     names = (*asked, *repositories.offered(if_there))
     _check_release(repositories, release)
     plan = repositories.plan({}, install=names)
-    files = repositories.fetch(plan.install)
-    bundled: list[Bundled] = []
-    stanzas: list[str] = []
-    for number, package in enumerate(plan.install):
-        run.check()
-        run.tell(Progress("bundle", number, len(plan.install), "packages", package.name))
-        content = files[package.name].read_bytes()
-        file = f"{package.name}_{package.version.rpartition(':')[2]}_{package.arch}.deb"
-        (folder / file).write_bytes(content)
-        stanzas.append(indexed(package.record, file, content))
-        digest = hashlib.sha256(content).hexdigest()
-        name, version, arch = package.name, package.version, package.arch
-        bundled.append(
-            Bundled(name=name, version=version, arch=arch, file=file, sha256=digest, bytes=len(content)),
-        )
+    bundled = _stored(run, folder, plan.install, repositories.fetch(plan.install), "_{version}_{arch}.deb")
+    records = {package.name: package.record for package in plan.install}
+    stanzas = [indexed(records[each.name], each.file, (folder / each.file).read_bytes()) for each in bundled]
     index = "\n".join(stanzas).encode("utf-8", "surrogateescape")
     (folder / INDEX).write_bytes(index)
+    return _manifest(release, names, _origins(run, repositories, place), bundled, hashlib.sha256(index).hexdigest())
+
+
+def _filled_with_rpms(
+    run: Run, folder: Path, release: Release, asked: Sequence[str], urls: tuple[BaseUrl, ...]
+) -> Manifest:
+    """Put the packages into the folder, and return what there is to say of them. They are resolved for a guest that has none."""
+    with tempfile.TemporaryDirectory(prefix="bare-", dir=run.work) as name:
+        guest = _bare_rpm_guest(run, Path(name), release)
+        repositories = of_urls(run, guest, System(guest, run), urls)
+        plan = repositories.plan({}, install=asked)
+        bundled = _stored(run, folder, plan.install, repositories.fetch(plan.install), "-{version}.{arch}.rpm")
+    keys = tuple(sorted(rpm_signers(run, folder)))
+    origins = tuple(Origin(repository=url.shown, signed_by=() if url.trusted else keys) for url in urls)
+    return _manifest(release, asked, origins, bundled, None)
+
+
+def _bare_rpm_guest(run: Run, root: Path, release: Release) -> FolderFiles:
+    """Make a guest of that release whose package database is empty."""
+    (root / "etc").mkdir()
+    platform = f'PLATFORM_ID="platform:el{release.version.partition(".")[0]}"\n'
+    words = f'ID="{release.id}"\nVERSION_ID="{release.version}"\n{platform if Os(release.id).family == "rhel" else ""}'
+    (root / "etc/os-release").write_text(words)
+    database = root / "var/lib/rpm"
+    database.mkdir(parents=True)
+    run.tool(["rpm", "--dbpath", database, "--define", "_db_backend sqlite", "--initdb"], timeout=60)
+    return FolderFiles(root)
+
+
+def _stored(
+    run: Run, folder: Path, packages: Sequence[Package], files: Mapping[str, Path], ending: str
+) -> tuple[Bundled, ...]:
+    """Copy the packages into the folder, each under a name of ours."""
+    bundled: list[Bundled] = []
+    for number, package in enumerate(packages):
+        run.check()
+        run.tell(Progress("bundle", number, len(packages), "packages", package.name))
+        content = files[package.name].read_bytes()
+        version = package.version.rpartition(":")[2]
+        file = f"{package.name}{ending.format(version=version, arch=package.arch)}"
+        (folder / file).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        name, arch = package.name, package.arch
+        bundled.append(
+            Bundled(name=name, version=package.version, arch=arch, file=file, sha256=digest, bytes=len(content))
+        )
+    return tuple(bundled)
+
+
+def _manifest(
+    release: Release,
+    asked: Sequence[str],
+    origins: tuple[Origin, ...],
+    bundled: tuple[Bundled, ...],
+    index_sha256: str | None,
+) -> Manifest:
     return Manifest(
         release=release,
-        asked=tuple(names),
+        asked=tuple(asked),
         made=datetime.now(UTC).replace(microsecond=0),
         by=f"magalu-migrate {version_of('magalu-migrate')}",
-        repositories=_origins(run, repositories, place),
-        index_sha256=hashlib.sha256(index).hexdigest(),
-        packages=tuple(bundled),
+        repositories=origins,
+        index_sha256=index_sha256,
+        packages=bundled,
     )
 
 

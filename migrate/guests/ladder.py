@@ -18,8 +18,9 @@ from typing import Protocol
 from migrate.errors import PackagesUnavailable, UsageError
 from migrate.guest import Package, PackageChange, Packaging
 from migrate.guests import apt
-from migrate.guests.apt_sources import AptSource, given_source, without_password
+from migrate.guests.apt_sources import AptSource, given_source
 from migrate.guests.bundle import Bundle, BundlePlace, FolderPlace, is_bundle, read_bundle
+from migrate.guests.rpm_places import BaseUrl, OfBundle, given_url, of_folder, of_urls
 from migrate.guests.system import ManyFiles, System
 from migrate.run import Run
 
@@ -39,17 +40,6 @@ class Repositories(Protocol):
 
     def fetch(self, packages: Sequence[Package]) -> dict[str, Path]:
         """Return the package files of what a plan installs, by name, verified. Raise PackagesUnavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseUrl:
-    """A repository of RPM packages: the place that holds its repodata. Source: dnf.conf(5), "baseurl"."""
-
-    url: str
-
-    @property
-    def shown(self) -> str:
-        return without_password(self.url)
 
 
 Repo = AptSource | BaseUrl | Path
@@ -81,8 +71,8 @@ def offers(repos: Sequence[str], bundles: Sequence[Path], *, offline: bool) -> O
 def _repo(text: str) -> Repo:
     if text.split()[:1] == ["deb"]:
         return given_source(text)
-    if text.startswith(("http://", "https://")) and text.isprintable() and " " not in text:
-        return BaseUrl(text)
+    if (url := given_url(text)) is not None:
+        return url
     folder = Path(text)
     if folder.is_dir():
         return folder.absolute()
@@ -172,15 +162,18 @@ class Ladder:
             unfit = bundle.unfit(self._system.os)
             yield Rung(bundle.origin, None if unfit else self._of_bundle(bundle), unfit or "")
         for folder in (each for each in self._offers.repos if isinstance(each, Path)):
-            yield Rung(f"the packages in {folder}", self._of_folder(folder), _CANNOT)
+            yield _opened(f"the packages in {folder}", lambda folder=folder: self._of_folder(folder))  # type: ignore[misc]
         own = None if self._offers.offline else self._own()
         yield Rung(OWN, own, "not asked, as --offline says" if self._offers.offline else _CANNOT)
         named = tuple(each for each in self._offers.repos if not isinstance(each, Path))
         if named:
             fit = tuple(each for each in named if isinstance(each, AptSource) == (self._packaging is Packaging.DPKG))
             words = "; ".join(each.shown for each in fit or named)
-            unfit = "" if fit else f"it is not one that a guest with {self._packaging.value} can use"
-            yield Rung(f"the repositories of --repo ({words})", self._of_repositories(fit), unfit or _CANNOT)
+            name = f"the repositories of --repo ({words})"
+            if fit:
+                yield _opened(name, lambda: self._of_repositories(fit))
+            else:
+                yield Rung(name, None, f"a guest with {self._packaging.value} cannot use it")
 
     @property
     def _packaging(self) -> Packaging:
@@ -190,22 +183,36 @@ class Ladder:
         match self._packaging:
             case Packaging.DPKG:
                 return self._apt(BundlePlace(bundle))
+            case Packaging.RPM:
+                return OfBundle(self._run, self._files, self._system, bundle)
         return None
 
     def _of_folder(self, folder: Path) -> Repositories | None:
         match self._packaging:
             case Packaging.DPKG:
                 return self._apt(FolderPlace(folder))
+            case Packaging.RPM:
+                return of_folder(self._run, self._files, self._system, folder)
         return None
 
     def _of_repositories(self, named: Sequence[AptSource | BaseUrl]) -> Repositories | None:
         match self._packaging:
             case Packaging.DPKG if named:
                 return self._apt(apt.Named([each for each in named if isinstance(each, AptSource)], self._files))
+            case Packaging.RPM if named:
+                urls = [each for each in named if isinstance(each, BaseUrl)]
+                return of_urls(self._run, self._files, self._system, urls)
         return None
 
     def _apt(self, place: apt.Place) -> Repositories:
         return apt.Repositories(self._run, self._files, self._system.os, place)
+
+
+def _opened(name: str, open_place: Callable[[], Repositories | None]) -> Rung:
+    try:
+        return Rung(name, open_place(), _CANNOT)
+    except PackagesUnavailable as error:
+        return Rung(name, None, error.message)
 
 
 _CANNOT = "packages for this guest's package manager cannot be taken from there"

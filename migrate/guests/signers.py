@@ -2,12 +2,14 @@
 
 import base64
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from migrate.errors import ToolFailed
 from migrate.guests.apt_sources import INSIDE, Root
-from migrate.guests.sandbox import sandboxed
+from migrate.guests.sandbox import give, sandboxed
 from migrate.run import Limits, Run
 
 LIMITS = Limits(address_space=1 << 30, cpu_seconds=60)
@@ -27,6 +29,21 @@ def signers(run: Run, root: Path, signed: Path) -> tuple[str, ...]:
     except ToolFailed:
         return ()
     return tuple(sorted(set(VALID.findall(said))))
+
+
+def rpm_signers(run: Run, folder: Path) -> frozenset[str]:
+    """Return the ids of the keys that signed the packages in a folder: whether they are good was asked when these were fetched."""
+    tags = "".join(f"%|{tag}?{{%{{{tag}:pgpsig}}}}|" for tag in ("RSAHEADER", "DSAHEADER", "SIGPGP"))
+    with tempfile.TemporaryDirectory(prefix="rpms-", dir=run.work) as name:
+        copies = Path(name)
+        for number, path in enumerate(sorted(folder.glob("*.rpm"))):
+            shutil.copyfile(path, copies / f"{number}.rpm")
+            give(copies / f"{number}.rpm")
+        give(copies)
+        inside = [f"/rpms/{path.name}" for path in sorted(copies.iterdir())]
+        argv = ["rpm", "--nosignature", "-qp", "--qf", f"{tags}\\n", *inside]
+        said = run.tool(sandboxed(argv, folder=(copies, "/rpms")), limits=LIMITS, timeout=120).text
+    return frozenset(word.upper() for word in re.findall(r"Key ID ([0-9a-f]{16})", said))
 
 
 def _keyrings(root: Root) -> Iterator[str]:
