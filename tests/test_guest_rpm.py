@@ -10,9 +10,10 @@ import pytest
 from fixtures.machines.rpm import StandIn, built
 from migrate.errors import GuestError
 from migrate.guest import File, Link, Packaging
-from migrate.guests import rpm_ndb
+from migrate.guests import rpm, rpm_ndb
 from migrate.guests.files import FolderFiles
 from migrate.guests.rpmdb import name_of, record
+from migrate.guests.system import System
 from migrate.guests.tree import TreeGuest
 from migrate.run import Run
 from tests.guest_disks import sh
@@ -124,9 +125,17 @@ def other(tmp_path: Path, folder: str, name: str, content: bytes) -> TreeGuest:
     return TreeGuest(tmp_path / "root", Run(tmp_path))
 
 
+def removed(guest: TreeGuest, folder: Path) -> list[str]:
+    """The resolver reads it as well."""
+    run = Run(folder)
+    change = rpm.Repositories(run, guest, System(guest, run)).plan(guest.packages, remove=["chrony"])
+    return [package.name for package in change.remove]
+
+
 def test_an_ndb_database_is_read(tmp_path: Path, blobs: list[bytes]) -> None:
     guest = other(tmp_path, "usr/lib/sysimage/rpm", "Packages.db", ndb(blobs))
     assert told(guest) == EXPECTED
+    assert removed(guest, tmp_path) == ["chrony"]
     assert guest.files_of("chrony") == {"/usr/sbin/chronyd"}
 
 
@@ -141,6 +150,7 @@ def test_a_berkeley_database_is_read(tmp_path: Path, blobs: list[bytes]) -> None
     )
     guest = other(tmp_path, "var/lib/rpm", "Packages", (tmp_path / "Packages").read_bytes())
     assert told(guest) == EXPECTED
+    assert removed(guest, tmp_path) == ["chrony"]
 
 
 @pytest.mark.parametrize("at", [0, 33, 4096, 4300], ids=["magic", "slot", "blob", "content"])
