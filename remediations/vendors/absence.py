@@ -11,7 +11,7 @@ from remediations.fstab import FSTAB
 from remediations.vendors import clocks, foreign_mounts, leftovers, lines, package_sources
 from remediations.vendors.catalogue import Vendor
 from remediations.vendors.owners import Owners
-from remediations.vendors.patterns import every_package, installed, matches, reason
+from remediations.vendors.patterns import installed, reason
 
 SETTINGS = (
     "/etc/dracut.conf",
@@ -66,7 +66,7 @@ def tell(draft: Draft, vendors: tuple[Vendor, ...]) -> None:
 
 
 def found(draft: Draft, vendor: Vendor) -> Iterator[str]:
-    """Yield what is there of a vendor, each with the reason why it stays."""
+    """Yield what is there of a vendor, each with the reason why it stays. Files go without saying where their package is said."""
     for name in installed(draft, (*vendor.packages, *vendor.told_packages, *vendor.last_packages)):
         yield f"{name} ({_why_package(draft, vendor, name)})"
     owned = Owners(draft)
@@ -76,8 +76,7 @@ def found(draft: Draft, vendor: Vendor) -> Iterator[str]:
         *leftovers.files(draft, vendor, last=True),
         *leftovers.listed(draft, vendor)[0],
     )
-    for trace in traces:
-        yield from _path(draft, vendor, trace.path, owned)
+    yield from (f"{trace.path} (it belongs to no package)" for trace in traces if not owned.within(draft.real(trace.path) or trace.path))
     for name in leftovers.staying_units(draft, vendor, owned):
         yield f"{name} ({'masked, as its package stays' if systemd.masked(draft, name) else 'its package stays'})"
     for path in _edited(draft, vendor):
@@ -86,15 +85,7 @@ def found(draft: Draft, vendor: Vendor) -> Iterator[str]:
 
 def _why_package(draft: Draft, vendor: Vendor, name: str) -> str:
     told = reason(name, vendor.kept_packages) or reason(name, vendor.told_packages)
-    return f"it {told}" if told else "it could not be removed"
-
-
-def _path(draft: Draft, vendor: Vendor, path: str, owned: Owners) -> Iterator[str]:
-    """What another's package owns is not the vendor's, and was told when it was passed by."""
-    owners = owned.within(draft.real(path) or path)
-    if not owners:
-        yield f"{path} (it belongs to no package)"
-    yield from (f"{path} (of {name}, which stays)" for name in owners if matches(name, every_package(vendor)))
+    return f"it {told}" if told else "it is still installed"
 
 
 def _edited(draft: Draft, vendor: Vendor) -> Iterator[str]:
