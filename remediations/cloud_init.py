@@ -9,7 +9,7 @@ import yaml
 from migrate.draft import Draft
 from migrate.guest import File, Kind, Link
 from migrate.remediation import Profile, Settings, remediation
-from remediations import cloud_config, ini, kernel_arguments, openrc, systemd
+from remediations import cloud_config, ini, kernel_arguments, openrc, services, systemd
 from remediations.cloud_config import MAIN, OURS, is_foreign
 from remediations.yaml_text import Unreadable, mapping, without
 
@@ -32,6 +32,10 @@ SERVICES = (
     ("cloud-final", "default"),
 )
 """Those of OpenRC, with their runlevels. Source: Alpine, community/cloud-init, setup-cloud-init and README.Alpine."""
+
+LEAVES_SERVICES_OFF = frozenset({"alpine", "arch", "archarm", "manjaro"})
+"""Distributions whose packages do not enable what they bring. Source: Alpine wiki, "OpenRC"; Arch wiki, "systemd"."""
+NEW_UNITS = ("cloud-init-main", "cloud-init-local", "cloud-init-network", "cloud-config", "cloud-final")
 
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
 SWITCH = "/etc/cloud/cloud-init.disabled"
@@ -163,14 +167,21 @@ def enable_cloud_init(draft: Draft, settings: Settings) -> None:
     """cloud-init is of use only when it is started, and templates often disable it.
 
     Each of its units that the guest has is linked as its [Install] section says; where OpenRC starts the guest, its services are in the
-    runlevels that Alpine's setup-cloud-init puts them in. A package that is only just installed enables its own.
+    runlevels that Alpine's setup-cloud-init puts them in. A package that is only just installed enables its own, but not on Alpine and Arch:
+    there it is done for it, and for the SSH server.
     """
+    why = "starts cloud-init at boot"
+    coming = draft.os.id in LEAVES_SERVICES_OFF and "cloud-init" in draft.packages
     if openrc.runs(draft):
         for service, level in SERVICES:
-            openrc.enable(draft, service, level, why="starts cloud-init at boot")
-        return
-    for unit in UNITS:
-        systemd.enable(draft, unit, why="starts cloud-init at boot")
+            services.enable(draft, service, level=level, coming=coming, why=why)
+    else:
+        for unit in UNITS:
+            systemd.enable(draft, unit, why=why)
+        for service in NEW_UNITS if coming else ():
+            services.enable(draft, service, target=TARGETS[0], coming=True, why=why)
+    if draft.os.id in LEAVES_SERVICES_OFF and {"openssh", "openssh-server"} & set(draft.packages):
+        services.enable(draft, "sshd", coming=True, why="is the only way into an instance of Magalu Cloud")
 
 
 def drop_in(said: dict[str, Any]) -> str:

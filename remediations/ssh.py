@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from migrate.draft import Draft
 from migrate.effects import Severity
 from migrate.remediation import Settings, remediation
-from remediations import cloud_config, ini, shell_variables, sshd_config, systemd
+from remediations import cloud_config, ini, services, shell_variables, sshd_config, systemd
 from remediations.sshd_config import Directive, Lines, change, every, first, matches
 
 HOST_KEYS_UNIT = "magalu-migrate-host-keys.service"
@@ -33,6 +33,14 @@ ExecStart=/usr/bin/ssh-keygen -A
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+HOST_KEYS_JOB = """\
+# Written by magalu-migrate. The source's host keys were removed, and the SSH server makes none by itself.
+description "Make the SSH host keys that this machine does not have"
+start on starting ssh
+task
+exec /usr/bin/ssh-keygen -A
 """
 
 DEFAULT_USERS = {
@@ -66,16 +74,13 @@ def make_host_keys_at_first_boot(draft: Draft, settings: Settings) -> None:
     cloud-init makes new ones where it works; Debian's server itself makes none. A unit of our own therefore makes what is
     missing at each boot, after cloud-init and before the server. Keys that lie elsewhere than /etc/ssh are told and kept.
     """
-    if not systemd.runs(draft):
+    if not _make_keys(draft):
         draft.find(
             "SSH-011",
-            "the guest is not started by systemd, so nothing would make new SSH host keys; the old ones are kept",
+            "nothing in the guest would make new SSH host keys, so the old ones are kept",
             remedy="Remove /etc/ssh/ssh_host_* in the instance and run ssh-keygen -A there.",
         )
         return
-    why = "makes host keys where cloud-init does not; without any, the SSH server does not start"
-    draft.write(f"{systemd.OPERATORS}/{HOST_KEYS_UNIT}", HOST_KEYS, why=why)
-    systemd.enable(draft, HOST_KEYS_UNIT, why=why)
     for path in draft.glob("/etc/ssh/ssh_host_*"):
         draft.remove(path, why="is shared otherwise by the source and every instance of the image")
     for each in every(sshd_config.directives(draft), "HostKey"):
@@ -86,6 +91,21 @@ def make_host_keys_at_first_boot(draft: Draft, settings: Settings) -> None:
                 f"the host key {each.args[0]} is kept, as {each.path}:{each.number} asks for it there: every instance will share it",
                 remedy="Make a new one in the instance.",
             )
+
+
+def _make_keys(draft: Draft) -> bool:
+    """Something makes host keys before the server starts, where systemd or upstart starts it; other servers' scripts mostly do so themselves."""
+    why = "makes host keys where cloud-init does not; without any, the SSH server does not start"
+    match services.init(draft):
+        case services.Init.SYSTEMD:
+            draft.write(f"{systemd.OPERATORS}/{HOST_KEYS_UNIT}", HOST_KEYS, why=why)
+            systemd.enable(draft, HOST_KEYS_UNIT, why=why)
+            return True
+        case services.Init.UPSTART if draft.exists(f"{services.JOBS}/ssh.conf"):
+            draft.write(f"{services.JOBS}/magalu-migrate-host-keys.conf", HOST_KEYS_JOB, why=why)
+            return True
+    paths = (services.script(draft, name) for name in ("sshd", "ssh"))
+    return any("keygen" in (draft.read(path) or "") for path in paths if path is not None)
 
 
 def _is_usual(path: str) -> bool:
@@ -196,7 +216,9 @@ def allow_key_login(draft: Draft, settings: Settings) -> None:
 @remediation(
     "enable-sshd",
     "Start the SSH server at each boot",
-    sources=("systemctl(1); ssh.service, ConditionPathExists=!/etc/ssh/sshd_not_to_be_run",),
+    sources=(
+        "systemctl(1), rc-update(8), chkconfig(8), init(5) of upstart; ssh.service, ConditionPathExists=!/etc/ssh/sshd_not_to_be_run",
+    ),
 )
 def enable_sshd(draft: Draft, settings: Settings) -> None:
     """Nothing keeps the SSH server from starting, and something starts it: its service, or its socket where that is enabled.
@@ -207,12 +229,11 @@ def enable_sshd(draft: Draft, settings: Settings) -> None:
     draft.remove("/etc/ssh/sshd_not_to_be_run", why="keeps Debian's SSH server from starting")
     for unit in ("ssh.service", "sshd.service"):
         systemd.unmask(draft, unit, why=why)
-    if any(systemd.enabled(draft, unit) for unit in ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")):
+    if any(systemd.enabled(draft, unit) for unit in ("ssh.socket", "sshd.socket")):
         return
-    if draft.exists("/usr/sbin/sshd"):
-        there = (unit for unit in ("ssh.service", "sshd.service") if systemd.unit_file(draft, unit))
-        for unit in tuple(there)[:1]:
-            systemd.enable(draft, unit, why=why)
+    names = ("ssh", "sshd")
+    if draft.exists("/usr/sbin/sshd") and not any(services.starts(draft, name) for name in names):
+        any(services.enable(draft, name, why=why) for name in names)
 
 
 # What is changed

@@ -18,6 +18,8 @@ FOLDERS = (OPERATORS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"
 SCRIPTS = ("/etc", "/etc/rc.d", "/etc/init.d")
 """Where the folders of links are by which scripts are started: on Debian, Red Hat's systems, SUSE."""
 
+OTHER_INITS = ("/sbin/openrc", "/sbin/initctl", "/etc/inittab")
+
 RELATIONS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
 _SUFFIXES = tuple(f".{kind}" for kind in RELATIONS.values())
 
@@ -222,7 +224,15 @@ def _expanded(text: str, unit: str) -> str:
 
 
 def runs(draft: Draft) -> bool:
-    """Whether systemd starts this guest: its program is there, or at least nothing of another init."""
+    """Whether systemd starts this guest: /sbin/init is a link to it; where that says nothing, its program, or at least no other init, is there.
+
+    Ubuntu 14.04 and Debian with System V init may hold systemd's program, too, and start another.
+    """
+    init = draft.load("/sbin/init")
+    if isinstance(init, Link):
+        return "systemd" in init.target
+    if init is not None and any(draft.exists(path) for path in OTHER_INITS):
+        return False
     if any(draft.exists(path) for path in ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")):
         return True
-    return not any(draft.exists(path) for path in ("/sbin/openrc", "/sbin/initctl", "/etc/inittab"))
+    return not any(draft.exists(path) for path in OTHER_INITS)
