@@ -21,6 +21,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from migrate.errors import MigrateError, UsageError
+from migrate.ledger import Made
 
 Result = TypeVar("Result", bound=BaseModel)
 
@@ -38,14 +39,6 @@ class JobFile(BaseModel):
     image: str | None = None
     bytes_read: int = 0
     stages: dict[str, dict[str, JsonValue]] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A remote thing of this job that is not known to be gone. `kind` is "bucket", "upload", "object" or "image"."""
-
-    kind: str
-    names: Mapping[str, str]
 
 
 class Ledger:

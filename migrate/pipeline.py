@@ -31,7 +31,7 @@ from migrate.remediate import remediate, waived
 from migrate.remediation import Remediation, Settings
 from migrate.run import Note, Run
 from migrate.source import BlockSource, Firmware, Source, Vm, VmRef
-from migrate.space import shortages
+from migrate.space import immutable, shortages
 from migrate.stream import needed
 from migrate.target import Requirements, Target
 from migrate.text import counted as counted_noun
@@ -101,9 +101,12 @@ def look(
     with run.stage("freeze") as stage:
         token = source.freeze(vm, ref.name)
         stage.summary = _FROZEN
-    with run.stage("look") as stage:
-        found = _looked(run, source, token, vm, rooms, remediations, settings)
-        stage.summary = found.os.pretty or found.os.id
+    try:
+        with run.stage("look") as stage:
+            found = _looked(run, source, token, vm, rooms, remediations, settings)
+            stage.summary = found.os.pretty or found.os.id
+    finally:
+        source.release(token)
     return found
 
 
@@ -137,8 +140,8 @@ def _named(vm: Vm) -> Iterator[None]:
 def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Preview:
     """Return the preview of an open guest."""
     changes = previewed(run, guest, remediations, settings)
-    short = waived(shortages(guest.layout, changes.effects), settings.waive)
-    changes = replace(changes, findings=(*changes.findings, *short))
+    more = (*immutable(guest, changes.effects), *shortages(guest.layout, changes.effects))
+    changes = replace(changes, findings=(*changes.findings, *waived(more, settings.waive)))
     draft = Draft(guest)
     return Preview(vm, guest.os, guest.layout, draft.names("/lib/modules"), login_user(draft, changes.facts), changes)
 
@@ -260,6 +263,8 @@ def _repaired(run: Run, job: Job, rooms: Rooms, order: Order, outcome: Outcome, 
         _refuse(vm.name, _finding_reasons(before.changes.findings, order))
         _check_plan(order, vm, changes_value(before.changes))
         changes = remediate(run, repair.guest, order.remediations, order.settings, stage.name)
+        whole = tuple(finding for finding in before.changes.findings if not finding.by)
+        changes = replace(changes, findings=(*changes.findings, *whole))
         after = previewed(run, repair.guest, order.remediations, order.settings)
         if after.effects:
             unmet = ", ".join(sorted({effect.by for effect in after.effects}))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from migrate.ledger import Made
+
 
 class Firmware(Enum):
     BIOS = "bios"
@@ -50,6 +52,11 @@ class Vm:
     memory_bytes: int | None = None
     nics: tuple[Nic, ...] = ()
     os_hint: str | None = None
+    address: str | None = None
+    power: str | None = None
+    """In the source's own words: "poweredOn", "running", "deallocated" …"""
+    description: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +106,13 @@ class Source(Protocol):
 
     def release(self, token: str) -> None:
         """Undo `freeze`. A second call finds nothing and succeeds."""
+
+
+class LiveSource(Source, Protocol):
+    """A cloud, or a hypervisor's management: it can be listed, and what was made there must be taken back."""
+
+    def list(self) -> Iterator[Vm]:
+        """Yield every VM that the address names, globs included, with what is known without asking for each one. No refusals."""
+
+    def undo(self, made: Sequence[Made]) -> Iterator[str]:
+        """Take back what an unfinished job made here; yield in words what could not be. Only what carries our mark is touched."""

@@ -33,7 +33,8 @@ from migrate.guests import bundle, bundling, ladder
 from migrate.guests.rooms import Choice
 from migrate.guests.rooms import Rooms as GuestRooms
 from migrate.guests.rooms import trouble as room_trouble
-from migrate.job import Ledger, Made
+from migrate.job import Ledger
+from migrate.ledger import Made
 from migrate.nbd import served
 from migrate.outcome import JsonObject
 from migrate.pipeline import Prover, Repair, Rooms

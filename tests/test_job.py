@@ -4,7 +4,8 @@ import multiprocessing
 from pathlib import Path
 
 from migrate.errors import UsageError
-from migrate.job import Jobs, Ledger, Made
+from migrate.job import Jobs, Ledger
+from migrate.ledger import Made
 from migrate.outcome import Frozen
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from adapters.magalu.images import Accepted, CustomImage, ImageOrder, Images, InDoubt, NameTaken, Standing, standing
-from adapters.magalu.ledger import Ledger
 from migrate.errors import TargetBusy, TargetError
+from migrate.ledger import Ledger
 from migrate.run import Note, Progress, Run
 from migrate.text import clock, shown
 

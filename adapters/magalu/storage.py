@@ -18,9 +18,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from adapters.magalu.credentials import Credentials
-from adapters.magalu.ledger import Ledger
 from adapters.magalu.regions import Region
 from migrate.errors import TargetBusy, TargetError
+from migrate.ledger import Ledger
 from migrate.run import Note, Run
 from migrate.secret import Secret
 from migrate.target import ObjectRef

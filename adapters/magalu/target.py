@@ -11,11 +11,11 @@ from adapters.magalu.api import Api, Pace
 from adapters.magalu.credentials import Credentials
 from adapters.magalu.images import ImageOrder, Images
 from adapters.magalu.imports import Importer, Patience, is_of_this_program, marked, taken
-from adapters.magalu.ledger import Ledger
 from adapters.magalu.regions import Region
 from adapters.magalu.storage import Storage, default_bucket
 from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, PartedUpload
 from migrate.errors import MigrateError, Reason, TargetError, UsageError
+from migrate.ledger import Ledger
 from migrate.run import Note, Run
 from migrate.source import Firmware
 from migrate.target import Image, ObjectRef, Requirements
