@@ -182,6 +182,20 @@ def test_a_device_that_never_came_does_not_hold() -> None:
     }
 
 
+def test_a_disk_that_fstab_lets_be_missing_is_told_and_holds() -> None:
+    """forget-missing-devices writes so of disks that did not come along."""
+    lines = (
+        "Timed out waiting for device dev-nvme1n1.device - /dev/nvme1n1.",
+        "Dependency failed for systemd-fsck@dev-nvme1n1.service - File System Check on /dev/nvme1n1.",
+        "Dependency failed for srv-dados.mount - /srv/dados.",
+    )
+    optional = replace(FACTS, waited_for=lines, optional=frozenset({"/dev/nvme1n1", "/srv/dados"}))
+    assert failed(seen(optional)) == {}
+    evidence = claim("devices", seen(optional)).evidence
+    assert evidence == "no job is left; not there, as fstab allows (nofail): /dev/nvme1n1, /srv/dados"
+    assert failed(seen(replace(optional, optional=frozenset({"/dev/nvme1n1"})))) == {"devices": lines[2]}
+
+
 def test_a_partition_that_was_not_grown_does_not_hold() -> None:
     small = Device("vda2", "part", 2 * GIB)
     facts = replace(

@@ -45,6 +45,15 @@ ANSWERS = {
         ]
     ),
     "root": json.dumps({"filesystems": [{"source": "/dev/vda2", "fstype": "ext4", "size": 6297497600, "used": 1}]}),
+    "fstab": json.dumps(
+        {
+            "filesystems": [
+                {"source": "UUID=aa", "target": "/", "options": "rw,discard"},
+                {"source": "UUID=bb", "target": "/srv/a", "options": "defaults,nofail"},
+                {"source": "/dev/sdb1", "target": "none", "options": "sw,nofail,x-systemd.device-timeout=10s"},
+            ]
+        }
+    ),
     "root-devices": json.dumps(
         {
             "blockdevices": [
@@ -88,6 +97,7 @@ def test_the_answers_of_a_debian_are_understood() -> None:
         disks=(Device("vda", "disk", 6442450944),),
         host_keys={"ssh_host_ed25519_key.pub": 1795408541.0},
         waited_for=("Timed out waiting for device dev-sdb1.device - /dev/sdb1.",),
+        optional=frozenset({"/dev/disk/by-uuid/bb", "/srv/a", "/dev/sdb1"}),
     )
 
 

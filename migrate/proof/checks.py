@@ -194,7 +194,11 @@ def _devices(seen: Observed) -> Claim:
     text = "it waits for no device that is not there"
     if seen.facts is None:
         return Claim("devices", text, False, None, NOBODY_INSIDE)
-    lost = [*seen.facts.waited_for, *(f"still waiting: {job}" for job in seen.facts.jobs)]
+    waited = {line: line.rstrip(".").rpartition(" ")[2] for line in seen.facts.waited_for}
+    missed = [line for line, subject in waited.items() if subject not in seen.facts.optional]
+    lost = [*missed, *(f"still waiting: {job}" for job in seen.facts.jobs)]
     if lost:
         return Claim("devices", text, False, seen.facts_at, "; ".join(shown(line)[:200] for line in lost[:6]))
-    return Claim("devices", text, True, seen.facts_at, "no job is left")
+    spared = sorted(set(waited.values()))
+    notes = [f"not there, as fstab allows (nofail): {shown(', '.join(spared))[:400]}"] if spared else []
+    return Claim("devices", text, True, seen.facts_at, "; ".join(["no job is left", *notes]))

@@ -42,6 +42,7 @@ part cloud-log; as_root cat /var/log/cloud-init.log | grep -E -a -e ' - [^ ]+\[(
 part first-boot; cat /var/lib/magalu-migrate/instance
 part addresses; ip -j addr show
 part root; findmnt -vbJ -o SOURCE,FSTYPE,SIZE,USED /
+part fstab; findmnt -slJ -o SOURCE,TARGET,OPTIONS
 part root-devices; lsblk -bJs -o NAME,TYPE,SIZE "$(findmnt -vnro SOURCE /)"
 part devices; lsblk -bJ -o NAME,TYPE,SIZE
 part host-keys; stat -c '%Y %n' /etc/ssh/ssh_host_*_key.pub
@@ -139,6 +140,8 @@ class Facts:
     """When each public host key was written."""
     waited_for: tuple[str, ...] = ()
     """Lines of the journal about devices and jobs that never came."""
+    optional: frozenset[str] = frozenset()
+    """Devices and mount points that fstab lets be missing (nofail)."""
 
 
 def parsed(texts: Mapping[str, str]) -> Facts:
@@ -167,6 +170,7 @@ def parsed(texts: Mapping[str, str]) -> Facts:
             if (time := line.partition(" ")[0]).isdigit() and (name := line.partition(" ")[2])
         },
         waited_for=tuple(_lines(texts, "journal")),
+        optional=frozenset(_optional(_json(texts, "fstab").get("filesystems"))),
     )
 
 
@@ -183,6 +187,16 @@ def _cloud_init(texts: Mapping[str, str]) -> CloudInit:
         warnings=tuple(line.partition(" - ")[2] or line for line in _lines(texts, "cloud-log")),
         finished=_number(final.get("finished")) if isinstance(final, dict) else None,
     )
+
+
+def _optional(lines: object) -> Iterator[str]:
+    for line in _list(lines):
+        if isinstance(line, dict) and "nofail" in _text(line.get("options")).split(","):
+            source = _text(line.get("source"))
+            tag, equals, value = source.partition("=")
+            yield f"/dev/disk/by-{tag.lower()}/{value}" if equals and not source.startswith("/") else source
+            target = _text(line.get("target"))
+            yield from (target,) if target.startswith("/") else ()
 
 
 def _addresses(links: list[Any]) -> Iterator[Address]:
