@@ -12,11 +12,11 @@ from remediations.cloud_init import (
     enable_cloud_init,
     reset_cloud_init_state,
 )
-from remediations.first_boot import boot_without_cloud_init
 from remediations.firewall import disable_firewall
+from remediations.first_boot import boot_without_cloud_init
 from remediations.fstab import forget_missing_devices, mount_by_uuid
-from remediations.growth import let_the_root_grow
 from remediations.golden import GOLDEN
+from remediations.growth import let_the_root_grow
 from remediations.identity import forget_leases, reset_machine_id
 from remediations.lvm import forget_lvm_devices, grow_root_volume
 from remediations.mac_addresses import strip_macs
@@ -36,6 +36,7 @@ from remediations.vendors import (
     package_removal,
     public_package_sources,
     public_time_servers,
+    unit_stop,
     vendors,
 )
 from remediations.virtio import virtio_in_initramfs
@@ -43,12 +44,13 @@ from remediations.virtio import virtio_in_initramfs
 VENDORS = vendors()
 REGISTERING = tuple(each for each in VENDORS if each.last_packages)
 """Vendors with repositories that only they serve."""
-    # Before anything is stated: what is told is the source's.
-    check_guest,
 
 BUILTIN: tuple[Remediation, ...] = (
+    # Before anything is stated: what is told is the source's.
+    check_guest,
     # Before packages go that a metapackage named: afterwards nobody knows what else it named.
     dependency_marks(VENDORS),
+    unit_stop(VENDORS),
     # Packages first: what they own goes with them, and only the rest is a leftover.
     *(package_removal(each) for each in VENDORS),
     *(leftover_removal(each) for each in VENDORS),

@@ -155,6 +155,7 @@ def test_what_goes_later_with_its_client_is_left_to_it() -> None:
         ("{/etc/yum.repos.d/a.repo: '[a]\n\nenabled=0\n'}", True),
         ("{/etc/yum.repos.d/a.repo: '[main]\n\ngpgcheck=1\n'}", True),
         ("{/etc/yum.repos.d/a.repo: '[a]\n\nbaseurl=x\n'}", False),
+        ("{/etc/yum.repos.d/rh-cloud.repo: '[a]\n\nbaseurl=x\n'}", True),
         ("{/etc/apt/sources.list: '# deb http://x y z\n'}", True),
         ("{/etc/apt/sources.list: 'deb cdrom:[x] y z\n'}", False),
         ("{/etc/apt/sources.list.d/a.sources: 'Types: deb\n\nURIs: http://x\n'}", False),
@@ -162,7 +163,7 @@ def test_what_goes_later_with_its_client_is_left_to_it() -> None:
     ],
 )
 def test_whether_any_repository_is_left(files: str, left: bool) -> None:
-    assert nothing_is_left(Draft(from_yaml(f"files: {files}\n"))) is left
+    assert nothing_is_left(Draft(from_yaml(f"files: {files}\n")), VENDORS) is left
 
 
 def test_a_vendor_without_mirrors_reads_nothing() -> None:

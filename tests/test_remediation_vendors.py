@@ -23,6 +23,7 @@ from remediations.vendors import (
     leftover_removal,
     package_removal,
     public_package_sources,
+    unit_stop,
     vendor,
 )
 from remediations.vendors.leftovers import listed
@@ -293,6 +294,34 @@ def test_a_template_goes_with_its_instances() -> None:
     }
 
 
+def test_links_of_units_go_before_their_packages_whether_or_not_a_script_knows_them() -> None:
+    to = from_yaml(
+        "packages: {open-vm-tools: {files: {/lib/systemd/system/open-vm-tools.service: '[Service]'}}}\n"
+        "files:\n"
+        "  /etc/systemd/system/multi-user.target.wants/open-vm-tools.service: {link: /lib/systemd/system/open-vm-tools.service}\n"
+        "  /etc/systemd/system/vmtoolsd.service: {link: /lib/systemd/system/open-vm-tools.service}\n"
+        "  /etc/systemd/system/network.target.wants/waagent-network-setup.service: {link: /nowhere}\n"
+        "  /etc/systemd/system/walinuxagent.service: {link: /dev/null}\n"
+        "  /etc/systemd/system/multi-user.target.wants/ssh.service: {link: /lib/systemd/system/ssh.service}\n"
+    )
+    assert outcome(done(to, unit_stop(VENDORS))) == {
+        "/etc/systemd/system/multi-user.target.wants/open-vm-tools.service": None,
+        "/etc/systemd/system/vmtoolsd.service": None,
+        "/etc/systemd/system/network.target.wants/waagent-network-setup.service": None,
+    }
+
+
+def test_a_link_that_a_package_owns_goes_with_it() -> None:
+    assert outcome(done(guest("debian12-vmware"), unit_stop(VENDORS))) == {}
+
+
+def test_what_is_kept_is_told_at_the_end() -> None:
+    example = Vendor.model_validate({"name": "X", "code": "X", "kept": {"/var/x/*": "is needed"}})
+    changes = done(from_yaml("files: {/var/x/a: a}\n"), absence_check((example,)))
+    assert [finding.text for finding in changes.findings] == ["Of X there is still: /var/x/a (it is needed)."]
+    assert changes.effects == ()
+
+
 def test_a_mask_of_a_unit_that_stays_is_kept() -> None:
     to = from_yaml(
         "packages: {open-vm-tools: {files: {/usr/lib/systemd/system/vmtoolsd.service: '[Service]'}}}\n"
@@ -443,8 +472,7 @@ def test_what_somebody_skips_is_found_at_the_end(run: Run) -> None:
     changes = preview(run, guest("centos7-azure-swap"), BUILTIN, Settings(skip=skip))
     assert [finding.text for finding in changes.findings if finding.code == "AZ-003"] == [
         "Of Azure there is still: WALinuxAgent (it is still installed); /etc/systemd/system/mnt-swapfile.swap (it belongs to no package); "
-        "/etc/systemd/system/swap.target.wants/mnt-swapfile.swap (it belongs to no package); /mnt/DATALOSS_WARNING_README.txt (it belongs to "
-        "no package); waagent.service (its package stays); a line of /etc/fstab."
+        "/mnt/DATALOSS_WARNING_README.txt (it belongs to no package); waagent.service (its package stays); a line of /etc/fstab."
     ]
 
 

@@ -4,7 +4,6 @@ What a vendor's file says is in catalogue.py. Packages go by vendor, and so do t
 written into one file of the guest (mirrors, time, fstab, the kernel's command line) is changed once for all of them.
 """
 
-import fnmatch
 from collections.abc import Sequence
 
 from migrate.draft import Draft
@@ -37,6 +36,7 @@ __all__ = [
     "package_removal",
     "public_package_sources",
     "public_time_servers",
+    "unit_stop",
     "vendor",
     "vendors",
 ]
@@ -55,6 +55,24 @@ def dependency_marks(of: Sequence[Vendor]) -> Remediation:
         "Ubuntu's ubuntu-server names open-vm-tools, and goes when that goes. What else it named was installed on its behalf, and the next "
         "`apt autoremove` would take it. It is marked as wanted in /var/lib/apt/extended_states, before the packages go.",
         ("apt-mark(8); apt-get(8), autoremove", "ubuntu-meta, metapackage-map"),
+        act,
+    )
+
+
+def unit_stop(of: Sequence[Vendor]) -> Remediation:
+    """Return the remediation after which nothing starts a unit of a vendor's. It comes before its packages go."""
+
+    def act(draft: Draft, settings: Settings) -> None:
+        for each in of:
+            for trace in leftovers.starts(draft, each):
+                draft.remove(trace.path, why=trace.why)
+
+    return Remediation(
+        "stop-vendor-units",
+        "Not start what belongs to another cloud",
+        "The links by which systemd starts the agents of other clouds go before their packages do, as `systemctl disable` would take them: a "
+        "package's scripts know its own units, but not those that an agent enabled for each network card. What a package owns goes with it.",
+        ("systemctl(1), disable; systemd.unit(5)", "amazon-ec2-net-utils, policy-routes@.service"),
         act,
     )
 
@@ -102,7 +120,9 @@ def public_package_sources(of: Sequence[Vendor]) -> Remediation:
         later = frozenset(name for each in of for name in installed(draft, each.last_packages))
         for each in of:
             package_sources.use_public(draft, each)
-            package_sources.switch_off(draft, each, lambda path: owned.of(path) in later or _goes_later(path, of))
+            package_sources.switch_off(
+                draft, each, lambda path: owned.of(path) in later or package_sources.goes_later(path, of)
+            )
 
     return Remediation(
         "use-public-package-sources",
@@ -266,12 +286,6 @@ def _remove_files(draft: Draft, of: Vendor, *, last: bool) -> None:
             remedy="Nothing is to be done.",
             severity=Severity.NOTE,
         )
-
-
-def _goes_later(path: str, of: Sequence[Vendor]) -> bool:
-    """Whether a file goes with the client of its repositories, if no package owns it."""
-    groups = (group for each in of for group in each.leftovers if group.last)
-    return any(fnmatch.fnmatchcase(path, pattern) for group in groups for pattern in group.paths)
 
 
 def _tell_refused(draft: Draft, of: Vendor, refused: Sequence[str]) -> None:

@@ -76,9 +76,15 @@ def found(draft: Draft, vendor: Vendor) -> Iterator[str]:
         *leftovers.files(draft, vendor, last=True),
         *leftovers.listed(draft, vendor)[0],
     )
-    yield from (f"{trace.path} (it belongs to no package)" for trace in traces if not owned.within(draft.real(trace.path) or trace.path))
+    yield from (
+        f"{trace.path} (it belongs to no package)"
+        for trace in traces
+        if not owned.within(draft.real(trace.path) or trace.path)
+    )
     for name in leftovers.staying_units(draft, vendor, owned):
         yield f"{name} ({'masked, as its package stays' if systemd.masked(draft, name) else 'its package stays'})"
+    for pattern, why in vendor.kept.items():
+        yield from (f"{path} (it {why})" for path in draft.glob(pattern))
     for path in _edited(draft, vendor):
         yield f"a line of {path}"
 

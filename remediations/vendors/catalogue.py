@@ -25,8 +25,9 @@ A vendor's file says, and may leave out all but the first two:
     time: {hosts: [169.254.169.123], devices: [/dev/ptp_hyperv]}     sources of time that go
     kernel_arguments: [rootdelay=*]   patterns as in fnmatch(3), on the whole word, that go from every command line
     fstab:                            lines that become comments: all that is given of them matches, and one option
-      - {why: …, devices: [/dev/disk/cloud/azure_resource*], mountpoints: [/mnt], options: [comment=cloudconfig]}
+      - {why: …, devices: [/dev/disk/cloud/azure_resource*], mountpoints: [/mnt], types: [ext4], options: [comment=cloudconfig]}
     accounts: {ssm-user: why}         users who stay, and are told
+    kept: {/PATH: why}                files that stay, and are told at the end: it …
     traces: {REGEX: why}              what is found in settings of drivers, devices and units at the end, and stays because it …
 
 Each `why` of what goes completes "because it …".
@@ -96,11 +97,12 @@ class Time(_Part):
 
 
 class Mounts(_Part):
-    """Lines of fstab: each of the three that is given must match, of options one."""
+    """Lines of fstab: each of the four that is given must match, of options one."""
 
     why: str
     devices: tuple[str, ...] = ()
     mountpoints: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
 
@@ -124,6 +126,7 @@ class Vendor(_Part):
     kernel_arguments: tuple[str, ...] = ()
     fstab: tuple[Mounts, ...] = ()
     accounts: dict[str, str] = {}
+    kept: dict[str, str] = {}
     traces: dict[Pattern, str] = {}
 
     @property

@@ -64,7 +64,12 @@ def needing_files_on(text: str, gone: Mount) -> tuple[Mount, ...]:
 
 
 def _is_meant(mount: Mount, group: Mounts) -> bool:
-    given = ((group.devices, (mount.spec,)), (group.mountpoints, (mount.file,)), (group.options, mount.options))
+    given = (
+        (group.devices, (mount.spec,)),
+        (group.mountpoints, (mount.file,)),
+        (group.types, (mount.type,)),
+        (group.options, mount.options),
+    )
     return all(
         any(fnmatch.fnmatchcase(word, pattern) for word in words for pattern in patterns)
         for patterns, words in given

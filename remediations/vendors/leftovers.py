@@ -38,9 +38,7 @@ def units(draft: Draft, vendor: Vendor, owned: Owners) -> Iterator[Trace]:
         mask = f"{systemd.OPERATORS}/{name}"
         if _is_mask(draft, mask) and not staying_unit(draft, name, owned):
             yield Trace(mask, f"masks a unit of {vendor.name} that is gone")
-    for path in _links(draft):
-        if PurePosixPath(path).name in names and draft.exists(path):
-            yield Trace(path, f"starts a unit of {vendor.name}")
+    yield from (trace for trace in starts(draft, vendor, owned) if draft.exists(trace.path))
     for folder in systemd.FOLDERS:
         for name in draft.names(folder):
             if (
@@ -49,6 +47,14 @@ def units(draft: Draft, vendor: Vendor, owned: Owners) -> Iterator[Trace]:
                 and _holds_files(draft, f"{folder}/{name}")
             ):
                 yield Trace(f"{folder}/{name}", f"changes a unit of {vendor.name}")
+
+
+def starts(draft: Draft, vendor: Vendor, owned: Owners | None = None) -> tuple[Trace, ...]:
+    """Return the links that start the vendor's units, aliases included, and that no package owns, whether or not they lead somewhere."""
+    owners = owned or Owners(draft)
+    named = (path for path in _links(draft) if _matches_unit(PurePosixPath(path).name, vendor))
+    found = dict.fromkeys((*named, *_aliases(draft, vendor)))
+    return tuple(Trace(path, f"starts a unit of {vendor.name}") for path in found if owners.of(path) is None)
 
 
 def staying_units(draft: Draft, vendor: Vendor, owned: Owners) -> tuple[str, ...]:
@@ -142,6 +148,14 @@ def _links(draft: Draft) -> tuple[str, ...]:
         path for folder in systemd.FOLDERS for path in draft.glob(f"{folder}/*.*/*") if draft.kind(path) is Kind.LINK
     )
     return tuple(dict.fromkeys(filter(None, map(draft.real, links))))
+
+
+def _aliases(draft: Draft, vendor: Vendor) -> Iterator[str]:
+    """Yield the operator's links by which a unit of the vendor's has another name: systemctl makes them with those that start it."""
+    for path in draft.glob(f"{systemd.OPERATORS}/*.*"):
+        entry = draft.load(path)
+        if isinstance(entry, Link) and _matches_unit(PurePosixPath(entry.target).name, vendor):
+            yield path
 
 
 def _matches_unit(name: str, vendor: Vendor) -> bool:

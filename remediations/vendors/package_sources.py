@@ -88,11 +88,11 @@ def without_servers(text: str, patterns: Sequence[str]) -> str:
     return "".join(line for section in kept for line in section.lines)
 
 
-def switch_off(draft: Draft, vendor: Vendor, goes_later: Callable[[str], bool]) -> None:
+def switch_off(draft: Draft, vendor: Vendor, left_alone: Callable[[str], bool]) -> None:
     """No repository of yum, dnf or zypper asks a server of the vendor's, but those in files that go later."""
     for group in vendor.repositories:
         for path in switched_on(draft, group):
-            if not goes_later(path):
+            if not left_alone(path):
                 draft.edit(path, _without(group.hosts), why=group.why)
 
 
@@ -130,14 +130,16 @@ def mirrored(draft: Draft, vendor: Vendor) -> tuple[str, ...]:
     )
 
 
-def nothing_is_left(draft: Draft) -> bool:
-    """Whether the guest's package manager has no repository that is switched on."""
-    if any(
-        section.enabled
-        for pattern in REPOSITORIES
-        for path in draft.glob(pattern)
-        for section in sections(draft.read(path) or "")
-    ):
+def goes_later(path: str, vendors: Sequence[Vendor]) -> bool:
+    """Whether a file goes with the client of its repositories, if no package owns it."""
+    groups = (group for vendor in vendors for group in vendor.leftovers if group.last)
+    return any(fnmatch.fnmatchcase(path, pattern) for group in groups for pattern in group.paths)
+
+
+def nothing_is_left(draft: Draft, vendors: Sequence[Vendor]) -> bool:
+    """Whether the guest's package manager has no repository that is switched on and stays."""
+    found = (path for pattern in REPOSITORIES for path in draft.glob(pattern) if not goes_later(path, vendors))
+    if any(section.enabled for path in found for section in sections(draft.read(path) or "")):
         return False
     return not any(_has_source(draft.read(path) or "") for pattern in APT for path in draft.glob(pattern))
 

@@ -39,7 +39,7 @@ def remove_last(draft: Draft, vendor: Vendor) -> None:
     if not names:
         return
     _remove(draft, vendor, names)
-    if nothing_is_left(draft):
+    if nothing_is_left(draft, (vendor,)):
         draft.find(
             f"{vendor.code}-005",
             f"{vendor.name}'s repositories go with {', '.join(names)}, and the guest has no others: nothing can be installed or updated.",
