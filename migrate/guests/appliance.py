@@ -44,7 +44,7 @@ from migrate.guests.refusals import (
     snapshot_root,
     unwritable,
 )
-from migrate.guests.system import assignments
+from migrate.guests.releases import RELEASE_FILES, assignments
 from migrate.run import Note, Run
 from migrate.source import Firmware
 
@@ -362,9 +362,7 @@ def _refuse_snapshot(call: Calls, root: Filesystem, options: str) -> None:
 
 def _has_release(call: Calls) -> bool:
     """/etc/os-release is a link into /usr, which may be a file system of its own that is not mounted yet."""
-    return bool(
-        call.is_symlink("/etc/os-release") or call.is_file("/etc/os-release") or call.is_file("/usr/lib/os-release")
-    )
+    return any(call.is_file(path) or call.is_symlink(path) for path in RELEASE_FILES)
 
 
 def _table(call: Calls, device: str, number: int) -> Table:

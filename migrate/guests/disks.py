@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from migrate.errors import GuestError, ToolFailed
 from migrate.guest import Filesystem, Kind, Layout
 from migrate.guests.cell import READING, Cell
+from migrate.guests.releases import RELEASE_FILES
 from migrate.source import Firmware
 
 SECTOR = 512
@@ -244,5 +245,5 @@ def assembled(
 
 def is_root(kind: Callable[[str], Kind]) -> bool:
     """Whether a file system is the root of a Linux system, by what is at its paths; os-release is often a link."""
-    has_release = any(kind(path) in (Kind.FILE, Kind.LINK) for path in ("/etc/os-release", "/usr/lib/os-release"))
+    has_release = any(kind(path) in (Kind.FILE, Kind.LINK) for path in RELEASE_FILES)
     return has_release and kind("/etc/fstab") is Kind.FILE

@@ -20,8 +20,9 @@ from migrate.errors import GuestError, ToolFailed
 from migrate.guest import File, Kind
 from migrate.guests.disks import fstab_lines
 from migrate.guests.paths import Files, resolved
+from migrate.guests.releases import assignments
 from migrate.guests.sandbox import give, sandboxed
-from migrate.guests.system import assignments, text_of
+from migrate.guests.system import text_of
 from migrate.run import Limits, Run
 from migrate.text import counted
 

@@ -21,10 +21,11 @@ from migrate.errors import PackagesUnavailable, ToolFailed
 from migrate.guest import File, Kind, Package, PackageChange
 from migrate.guests import rpmdb
 from migrate.guests.paths import resolved
+from migrate.guests.releases import assignments
 from migrate.guests.rpm_sources import RpmSource, excluded, sources_of, variables
 from migrate.guests.rpmdb import Record, record
 from migrate.guests.sandbox import give, sandboxed
-from migrate.guests.system import Installed, ManyFiles, System, assignments, text_of
+from migrate.guests.system import Installed, ManyFiles, System, text_of
 from migrate.run import Limits, Note, Run
 
 ORIGIN = "the guest's own repositories"

@@ -9,14 +9,12 @@ from migrate.errors import GuestError, PackageDatabaseBroken
 from migrate.guest import File, Kind, Os, Package, Packaging
 from migrate.guests import apk, dpkg, pacman, rpmdb
 from migrate.guests.paths import Files, parent, resolved
+from migrate.guests.releases import RELEASE_FILES, release
 from migrate.run import Run
 
 DATABASES = ("/var/lib/dpkg/", "/var/lib/rpm/", "/usr/lib/sysimage/rpm/", "/lib/apk/db/", "/var/lib/pacman/")
 
 MEND_DATABASE = "Mend it in the source VM (dpkg keeps /var/lib/dpkg/status-old and /var/backups/dpkg.status.*; rpm --rebuilddb), and export the disk again."
-
-OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
-"""Source: os-release(5)."""
 
 ELF_MACHINES = {3: "i386", 62: "amd64", 183: "arm64", 40: "armhf", 22: "s390x", 243: "riscv64", 21: "ppc64el"}
 """e_machine of the ELF header in dpkg's words. Source: elf.h, dpkg's cputable."""
@@ -70,17 +68,16 @@ def text_of(files: Files, path: str) -> str | None:
 
 
 def os_of(files: Files) -> Os:
-    """Read os-release(5). Raise GuestError where there is none."""
-    text = next((found for path in OS_RELEASE if (found := text_of(files, path)) is not None), None)
-    if text is None:
-        raise GuestError(f"the guest has neither {' nor '.join(OS_RELEASE)}, so it is not known what it is")
-    values = assignments(text)
+    """Read os-release(5), or what came before it. Raise GuestError where there is neither."""
+    found = release(lambda path: text_of(files, path))
+    if found is None:
+        raise GuestError(f"the guest has none of {', '.join(RELEASE_FILES)}, so it is not known what it is")
     return Os(
-        id=values.get("ID", "linux"),
-        id_like=tuple(values.get("ID_LIKE", "").split()),
-        version_id=values.get("VERSION_ID", ""),
-        codename=values.get("VERSION_CODENAME", "") or values.get("UBUNTU_CODENAME", ""),
-        pretty=values.get("PRETTY_NAME", ""),
+        id=found.id,
+        id_like=found.id_like,
+        version_id=found.version_id,
+        codename=found.codename,
+        pretty=found.pretty,
         arch=_arch(files),
         packaging=packaging_of(files),
     )
@@ -96,16 +93,6 @@ def packaging_of(files: Files) -> Packaging:
         if files.kind(resolved(files, path)) is not Kind.MISSING:
             return packaging
     return Packaging.RPM if rpmdb.database_files(files) else Packaging.NONE
-
-
-def assignments(text: str) -> dict[str, str]:
-    """Return the assignments of a file in the form of os-release(5), quotes taken off."""
-    found = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if equals and not name.startswith("#"):
-            found[name] = value[1:-1] if value[:1] in ("'", '"') and value[-1:] == value[:1] else value
-    return found
 
 
 def _arch(files: Files) -> str:
