@@ -13,11 +13,12 @@ import click
 from migrate import hidden, wiring
 from migrate import preview as previews
 from migrate.cli.options import GuestOptions, guest_options
-from migrate.cli.terminal import print_json, print_lines, running
+from migrate.cli.terminal import FAILED, print_json, print_lines, running
 from migrate.errors import NotMigratable, UsageError
 from migrate.lines import WIDTH, Line
 from migrate.pipeline import look
 from migrate.preview import Occasion, Preview, Screen
+from migrate.rehearse import rehearse
 from migrate.remediation import check_names
 from migrate.text import one_line
 
@@ -34,14 +35,27 @@ NARROWEST = 60
 )
 @click.option("--all", "everything", is_flag=True, help="Fold nothing: every path, every line of every diff.")
 @click.option("--diff", multiple=True, metavar="NAME", help="Show what this remediation does, whole; may be repeated.")
+@click.option(
+    "--rehearse",
+    "wants_rehearsal",
+    is_flag=True,
+    help="Really make the changes on a copy that is thrown away, and tell where they are not as shown.",
+)
 @guest_options
-def preview(address: str, html: Path | None, everything: bool, diff: tuple[str, ...], options: GuestOptions) -> None:
+def preview(
+    address: str,
+    html: Path | None,
+    everything: bool,
+    diff: tuple[str, ...],
+    wants_rehearsal: bool,
+    options: GuestOptions,
+) -> None:
     """Show every change that `vm` would make, as diffs with their reasons. Nothing is changed anywhere.
 
-    Secrets of the guest (password hashes, private keys, tokens) are not shown.
+    Secrets of the guest (password hashes, private keys, tokens) are not shown. Exit code 1: a rehearsal came out otherwise.
 
     \b
-    Example: magalu-migrate preview erp01.ova
+    Example: magalu-migrate preview erp01.ova --html erp01.html
     """
     with running(options.output) as run:
         settings = options.settings
@@ -50,7 +64,8 @@ def preview(address: str, html: Path | None, everything: bool, diff: tuple[str, 
         _check_place(html)
         source, ref = wiring.source(run, address, options.disk_format)
         rooms = wiring.rooms(wiring.Host(), options.room, options.offers, options.root)
-        found = look(run, source, ref, rooms, wiring.REMEDIATIONS, settings)
+        ways = rehearse if wants_rehearsal else look
+        found = ways(run, source, ref, rooms, wiring.REMEDIATIONS, settings)
         found = replace(
             found, occasion=Occasion(hidden.sentence(address), datetime.now(UTC), version("magalu-migrate"))
         )
@@ -68,6 +83,8 @@ def preview(address: str, html: Path | None, everything: bool, diff: tuple[str, 
             print_lines([Line(f"The page: {one_line(str(html))}")])
     if not found.can_go:
         sys.exit(NotMigratable.exit_code)
+    if found.rehearsal is not None and not found.rehearsal.held:
+        sys.exit(FAILED)
 
 
 def _check_place(html: Path | None) -> None:

@@ -126,6 +126,7 @@ class MemoryGuest:
         self._tree: dict[str, Entry] = {"/": Folder()}
         self._others = frozenset(others)
         self._held: dict[str, Held] = {}
+        self._sizes: dict[str, int] = {}
         self._available = {held.package.name: held for held in available}
         self._kernels = tuple(kernels)
         for path, entry in sorted(files.items()):
@@ -189,6 +190,7 @@ class MemoryGuest:
 
     def statuses(self) -> Mapping[str, Status]:
         found = {path: _status(entry) for path, entry in self._tree.items() if path != "/"}
+        found |= {path: replace(found[path], size=size) for path, size in self._sizes.items() if path in found}
         return found | {path: Status(Kind.OTHER, 0, 0, 0, 0, "") for path in self._others}
 
     def store(self, path: str, entry: Entry | None) -> None:
@@ -266,8 +268,9 @@ class MemoryGuest:
                     raise GuestError(f"partition {partition} of disk {disk} holds the guest's root file system")
                 old = self._layout
                 self._layout = Layout(kept, old.root, old.firmware, old.disk_size, old.table)
-            case MakeSwapFile(path, _):  # its size would be real memory here
+            case MakeSwapFile(path, size):  # its size would be real memory here
                 self.store(path, File(b"SWAPSPACE2", 0o600))
+                self._sizes[path] = size
 
     def rebuild(self, what: Rebuild) -> None:
         if what is not Rebuild.INITRAMFS:

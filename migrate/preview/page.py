@@ -21,6 +21,7 @@ from migrate.effects import Edit, Effect, Finding, LayoutEdit, PackageEdit, Rebu
 from migrate.guest import Folder, Link, Package
 from migrate.preview.difference import difference
 from migrate.preview.preview import Preview, head
+from migrate.preview.rehearsal import told
 from migrate.preview.screen import answer, entries, installed, without_folders
 from migrate.preview.summary import enclosing, layout_words, summary
 from migrate.remediation import Remediation
@@ -69,6 +70,7 @@ def html(preview: Preview, remediations: Sequence[Remediation], *, command: str 
             head=head(preview),
             answer=answer(preview),
             command=command,
+            beside=tuple(told(preview.rehearsal)) if preview.rehearsal else (),
             rows=tuple((word, tuple(rows)) for word, rows in groupby(_rows(preview), key=lambda row: row.word)),
             findings=tuple(_finding(finding, names) for finding in found),
             severities=tuple((word, words.count(word)) for word in dict.fromkeys(words)),

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from migrate.effects import Changes
 from migrate.guest import Layout, Os
+from migrate.preview.rehearsal import Rehearsal
 from migrate.source import Firmware, Vm
 from migrate.text import one_line, size
 
@@ -33,6 +34,7 @@ class Preview:
     changes: Changes
     read_bytes: int | None = None
     occasion: Occasion | None = None
+    rehearsal: Rehearsal | None = None
 
     @property
     def can_go(self) -> bool:

@@ -25,6 +25,7 @@ from migrate.guest import File, Folder, Link, Package, PackageChange
 from migrate.lines import WIDTH, Line, wrapped
 from migrate.preview.difference import difference
 from migrate.preview.preview import Preview, head
+from migrate.preview.rehearsal import rehearsed
 from migrate.preview.summary import enclosing, layout_words, summary
 from migrate.remediation import Remediation
 from migrate.text import counted, one_line, shown, size
@@ -59,6 +60,9 @@ def lines(preview: Preview, remediations: Sequence[Remediation], screen: Screen 
         if changes.effects:
             yield Line()
             yield from _summary(preview, screen)
+        if preview.rehearsal is not None:
+            yield Line()
+            yield from rehearsed(preview.rehearsal, width=screen.width)
         yield from _findings(changes.findings, screen)
         yield from _facts(changes.facts, screen)
     titles = {remediation.name: remediation.title for remediation in remediations}

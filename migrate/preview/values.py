@@ -27,6 +27,7 @@ from migrate.errors import MigrateError
 from migrate.guest import DropPartition, Entry, File, Folder, LayoutChange, Link, MakeSwapFile, Package
 from migrate.preview.difference import difference
 from migrate.preview.preview import Occasion, Preview
+from migrate.preview.rehearsal import OWN_FILES, Rehearsal
 from migrate.preview.summary import Summary, summary
 from migrate.text import shown
 
@@ -206,6 +207,32 @@ class FilesystemValue(_Model):
     mountpoint: Text | None
 
 
+class DriftValue(_Model):
+    text: Text
+    path: Text
+    """Empty where it is about no path."""
+
+
+class ExplainedValue(_Model):
+    what: str
+    package: Text
+    """Empty where it is no package's."""
+    count: int
+    paths: tuple[Text, ...]
+    """Left out where they are the package's own files."""
+
+
+class RehearsalValue(_Model):
+    held: bool
+    said: int
+    """How many effects the preview has."""
+    kept: int
+    """How many of them came out as said."""
+    drift: tuple[DriftValue, ...]
+    explained: tuple[ExplainedValue, ...]
+    """What else changed on the disk, and what that was said explains it."""
+
+
 class OccasionValue(_Model):
     address: Text
     """The source, as it was given."""
@@ -237,6 +264,8 @@ class PreviewValue(GuestValue):
     """"refused" where a finding forbids the move."""
     can_go: bool
     occasion: OccasionValue | None
+    rehearsal: RehearsalValue | None
+    """Null where it was not rehearsed."""
     sizes: SizesValue
     summary: SummaryValue
     changes: ChangesValue
@@ -250,6 +279,7 @@ def to_json(preview: Preview) -> dict[str, object]:
         status="can go" if preview.can_go else "refused",
         can_go=preview.can_go,
         occasion=_occasion(preview.occasion),
+        rehearsal=_rehearsal(preview.rehearsal),
         sizes=SizesValue(read_bytes=preview.read_bytes, download_bytes=found.download_bytes),
         summary=_summary(found, preview.changes.findings),
         changes=changes_value(preview.changes),
@@ -301,6 +331,26 @@ def _occasion(occasion: Occasion | None) -> OccasionValue | None:
     if occasion is None:
         return None
     return OccasionValue(address=occasion.address, made=occasion.made, version=occasion.version)
+
+
+def _rehearsal(rehearsal: Rehearsal | None) -> RehearsalValue | None:
+    if rehearsal is None:
+        return None
+    return RehearsalValue(
+        held=rehearsal.held,
+        said=rehearsal.said,
+        kept=rehearsal.kept,
+        drift=tuple(DriftValue(text=drift.text, path=drift.path) for drift in rehearsal.drift),
+        explained=tuple(
+            ExplainedValue(
+                what=each.what,
+                package=each.package,
+                count=len(each.paths),
+                paths=() if each.what in OWN_FILES else each.paths,
+            )
+            for each in rehearsal.explained
+        ),
+    )
 
 
 def _summary(found: Summary, findings: Iterable[Finding]) -> SummaryValue:

@@ -6,7 +6,7 @@ const all = (what) => Array.from(document.querySelectorAll(what));
 const boxes = all(".filter input");
 const filter = () => {
   const wanted = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
-  const found = all(".findings > li");
+  const found = all("#findings .findings > li");
   for (const finding of found) finding.hidden = !wanted.has(finding.dataset.severity);
   const none = document.querySelector(".none");
   if (none) none.hidden = found.some((finding) => !finding.hidden);
@@ -36,7 +36,7 @@ let closed = [];
 window.addEventListener("beforeprint", () => {
   closed = all("details:not([open])");
   for (const one of closed) one.open = true;
-  for (const finding of all(".findings > li")) finding.hidden = false;
+  for (const finding of all("#findings .findings > li")) finding.hidden = false;
 });
 window.addEventListener("afterprint", () => {
   for (const one of closed) one.open = false;
