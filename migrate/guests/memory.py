@@ -234,7 +234,7 @@ class MemoryGuest:
             raise PackagesUnavailable(f"{', '.join(clash)} would be removed, and is needed by what would be installed")
         if unknown := sorted(coming - frozenset(self._available)):
             raise PackagesUnavailable(
-                f"the guest's repositories have no {', '.join(unknown)}", hint="Offer it with --packages FOLDER."
+                f"the guest's repositories have no {', '.join(unknown)}", hint="Offer it with --repo or --bundle."
             )
         arriving = [self._available[name] for name in sorted(coming)]
         return PackageChange(

@@ -384,7 +384,7 @@ class Repositories:
             raise PackagesUnavailable(
                 f"packages of the guest's repository {source.id} cannot be verified by the guest's own keys: "
                 f"{' / '.join(error.stderr.strip().splitlines()[-3:])}",
-                hint="Import the repository's key in the source (rpm --import), or offer the packages: --packages FOLDER.",
+                hint="Import the repository's key in the source (rpm --import), or name it: --repo 'rpm [signed-by=FILE] URL'.",
             ) from error
 
     def _write(self, name: str, content: str | bytes) -> None:
