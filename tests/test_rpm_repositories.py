@@ -443,3 +443,19 @@ def test_where_nothing_is_installed_all_that_is_needed_is_planned(run: Run, tmp_
     nothing = TreeGuest(tmp_path, run)
     repositories = rpm.Repositories(run, nothing, System(nothing, run), sources=(), offered=sorted(files.values()))
     assert names(repositories.plan({}, install=["cloud-init"]).install) == ["bash", "cloud-init"]
+
+
+def test_a_guest_whose_dependencies_are_broken_already_is_no_hindrance(
+    run: Run, tmp_path: Path, served: Repository
+) -> None:
+    root = tree(tmp_path / "guest", "rocky9", repository=served.uri, key=served.key)
+    (tmp_path / "built").mkdir()
+    broken = StandIn(version="1-1", arch="noarch", requires=("a-thing-that-nobody-has", "open-vm-tools"))
+    (path,) = built(tmp_path / "built", {"forced": broken}, ".el9").values()
+    database = ["--define", "_dbpath /var/lib/rpm"]
+    subprocess.run(["rpm", "--root", root, *database, "--nodeps", "--install", path], check=True, capture_output=True)
+    packages = packages_of(run, root)
+    assert names(packages.plan((), ("WALinuxAgent",), None).remove) == ["WALinuxAgent"]
+    assert "forced" in names(packages.plan((), ("open-vm-tools",), None).remove)
+    change = packages.plan(("cloud-utils-growpart",), (), None)
+    assert (names(change.install), change.remove) == (["cloud-utils-growpart"], ())
