@@ -16,8 +16,10 @@ class Line:
 
 
 def wrapped(head: str, text: str, style: str = "", *, width: int = WIDTH) -> Iterator[Line]:
-    """Yield `text` behind `head`, its further lines indented below it. Words that are longer than a line are broken."""
+    """Yield `text` behind `head`, its further lines indented below it. A word that is longer than a line stays whole: it may be a path."""
     indent = " " * min(len(head), 20)
-    found = textwrap.wrap(text, width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
+    found = textwrap.wrap(
+        text, width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
     for line in found or [head]:
         yield Line(line, style)

@@ -1,5 +1,6 @@
 """Previews for the tests of what shows them: an ordinary one, one of hundreds of changes, and one of a guest that attacks its reader."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from migrate.effects import (
@@ -29,6 +30,7 @@ from migrate.guest import (
 )
 from migrate.guests.memory import PLAIN_LAYOUT
 from migrate.preview import Occasion, Preview
+from migrate.preview.rehearsal import INSTALLED, Drift, Explained, Rehearsal
 from migrate.remediation import Remediation
 from migrate.source import Disk, Vm
 
@@ -73,6 +75,16 @@ def ordinary() -> Preview:
         ),
         facts=(Fact("files", "network before", "ens192 10.0.0.1/24\ngateway 10.0.0.254"),),
     )
+
+
+def rehearsed() -> Preview:
+    """One that was rehearsed, and came out otherwise."""
+    explained = (
+        Explained(INSTALLED, ("/usr/bin/a", "/usr/bin/b"), "new-agent"),
+        Explained("caches of what is installed", ("/etc/ld.so.cache",)),
+    )
+    drift = (Drift("/etc/planted\x1b[2J is new, and nothing that was said explains it", "/etc/planted\x1b[2J"),)
+    return replace(ordinary(), rehearsal=Rehearsal(11, 10, drift, explained))
 
 
 def large(removals: int = 300, lines: int = 900) -> Preview:

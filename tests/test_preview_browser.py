@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from migrate import preview as previews
 from migrate.preview import Preview
-from tests.preview_guests import EVIL, SECRET, hostile, large, ordinary, secret, step
+from tests.preview_guests import EVIL, SECRET, hostile, large, ordinary, rehearsed, secret, step
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +79,9 @@ def opened(
     context.close()
 
 
-@pytest.mark.parametrize("preview", [ordinary(), large(), secret()], ids=["ordinary", "large", "secret"])
+@pytest.mark.parametrize(
+    "preview", [ordinary(), large(), secret(), rehearsed()], ids=["ordinary", "large", "secret", "rehearsed"]
+)
 def test_it_opens_without_a_complaint_and_asks_for_nothing(browser: Browser, tmp_path: Path, preview: Preview) -> None:
     with opened(browser, tmp_path, preview) as view:
         assert view.page.title() == f"erp01: plan {preview.changes.plan}"
@@ -151,7 +153,7 @@ def test_nothing_stands_out_to_the_side(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_what_is_behind_them(browser: Browser, tmp_path: Path, scheme: str) -> None:
     """A contrast of 4.5 is what WCAG 2.2 asks for, 1.4.3."""
-    with opened(browser, tmp_path, ordinary(), scheme=scheme) as view:
+    with opened(browser, tmp_path, rehearsed(), scheme=scheme) as view:
         view.page.get_by_role("button", name="Open all").click()
         assert view.page.evaluate(FAINT) == []
 

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import pytest
 
 from migrate import preview as previews
-from migrate.effects import Edit
+from migrate.effects import Edit, Finding, Severity
 from migrate.guest import File
 from migrate.preview import Preview, Screen
-from tests.preview_guests import EVIL, SECRET, SECRETS, hostile, large, ordinary, secret, step
+from tests.preview_guests import EVIL, SECRET, SECRETS, hostile, large, ordinary, rehearsed, secret, step
 
 STEPS = tuple(map(step, ("packages", "files", "disk", "sweep", "repos", "long")))
 
@@ -139,6 +139,37 @@ def test_the_plan_covers_what_is_not_shown() -> None:
     other = replace(changes, effects=(replace(first, after=File(b"root:else\n", 0o600)), *rest))
     assert previews.changes_json(other)["effects"] == previews.changes_json(changes)["effects"]
     assert previews.changes_json(other)["plan"] != previews.changes_json(changes)["plan"]
+
+
+# Rehearsed
+
+
+def test_what_a_rehearsal_found_is_on_the_screen_on_the_page_and_in_the_json() -> None:
+    text = screen(rehearsed())
+    at = text.index("Rehearsed: drift: 10 of 11 changes came out as said, and 1 thing did not")
+    assert text[at + 1 : at + 4] == [
+        "  drift    /etc/planted\\x1b[2J is new, and nothing that was said explains it",
+        "  beside   files of packages that were installed: 2 paths of 1 package",
+        "  beside   caches of what is installed: 1 path",
+    ]
+    seen = Seen(page(rehearsed())).text
+    assert "drift: 10 of 11 changes came out as said, and 1 thing did not" in seen
+    assert "/etc/planted\\x1b[2J is new, and nothing that was said explains it" in seen
+    told = json.loads(values(rehearsed()))["rehearsal"]
+    assert (told["held"], told["said"], told["kept"]) == (False, 11, 10)
+    assert [drift["path"] for drift in told["drift"]] == ["/etc/planted\\x1b[2J"]
+    assert [(each["count"], each["paths"]) for each in told["explained"]] == [(2, []), (1, ["/etc/ld.so.cache"])]
+
+
+# Refused
+
+
+def test_what_forbids_the_move_comes_before_what_would_be_done() -> None:
+    error = Finding("disk", "DISK-008", Severity.ERROR, "the root is on another disk")
+    refused = replace(ordinary(), changes=replace(ordinary().changes, findings=(error,)))
+    for text in ("\n".join(screen(refused)), Seen(page(refused)).text):
+        assert 0 < text.index("the root is on another disk") < text.index("/etc/hosts")
+    assert "Approved by" not in page(refused)
 
 
 # Long ones

@@ -66,8 +66,8 @@ def told(rehearsal: Rehearsal) -> Iterator[str]:
         if each.package:
             owned.setdefault(each.what, []).append(each)
         else:
-            rest.append(f"{each.what} ({len(each.paths):,})")
+            rest.append(f"{each.what}: {counted(len(each.paths), 'path')}")
     for what, found in owned.items():
         paths = sum(len(each.paths) for each in found)
-        yield f"{what}: {paths:,} paths of {counted(len(found), 'package')}"
+        yield f"{what}: {counted(paths, 'path')} of {counted(len(found), 'package')}"
     yield from rest

@@ -57,13 +57,16 @@ def lines(preview: Preview, remediations: Sequence[Remediation], screen: Screen 
     if not screen.only:
         yield Line()
         yield from wrapped("", answer(preview), "bold green" if preview.can_go else "bold red", width=screen.width)
+        if not preview.can_go:  # what forbids it is the answer; what would be done comes after it
+            yield from _findings(changes.findings, screen)
         if changes.effects:
             yield Line()
             yield from _summary(preview, screen)
         if preview.rehearsal is not None:
             yield Line()
             yield from rehearsed(preview.rehearsal, width=screen.width)
-        yield from _findings(changes.findings, screen)
+        if preview.can_go:
+            yield from _findings(changes.findings, screen)
         yield from _facts(changes.facts, screen)
     titles = {remediation.name: remediation.title for remediation in remediations}
     for by, found in groupby(changes.effects, key=lambda effect: effect.by):
