@@ -4,7 +4,7 @@ There is no free command: its effect could not be shown beforehand. Paths are ab
 a symbolic link (migrate.draft resolves them). Implementations are in migrate.guests; one contract suite passes on all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -229,6 +229,12 @@ class Guest(Protocol):
 
     def remove(self, path: str) -> None:
         """Nothing is at a path: a file, link, device, socket or pipe goes, a folder with all that is in it, links in it not followed."""
+
+    def immutable(self, paths: Collection[str]) -> frozenset[str]:
+        """Return those of the paths that chattr(1) has made immutable or append-only, as far as that can be asked.
+
+        `store` and `remove` change them all the same, and what is still there afterwards is as immutable as it was.
+        """
 
     def plan_packages(
         self,

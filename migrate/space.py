@@ -1,13 +1,16 @@
-"""Whether what would be written fits into the guest's file systems: a write that fails half-way leaves a guest half repaired."""
+"""What stands in the way of writing to the guest: too little room, and files that nobody may change. A write that fails half-way
+leaves a guest half repaired, so both are known before.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from migrate.effects import Edit, Effect, Finding, LayoutEdit, PackageEdit, Severity
-from migrate.guest import Entry, File, Filesystem, Layout, MakeSwapFile
+from migrate.effects import Edit, Effect, Finding, LayoutEdit, PackageEdit, Removal, Severity
+from migrate.guest import Entry, File, Filesystem, Guest, Layout, MakeSwapFile
 from migrate.text import size
 
 BLOCK = 4096
+MOST_NAMED = 8
 SPARE = 1 << 20
 """What a file system needs beside the files themselves: folders' blocks, extents, its journal's reserve."""
 
@@ -33,6 +36,25 @@ def shortages(layout: Layout, effects: Iterable[Effect]) -> Iterator[Finding]:
                 f"{fs.mountpoint} ({fs.device}) has {size(fs.free)} free, and {size(need + SPARE)} are to be written there.",
                 f"Free {size(need + SPARE - fs.free)} on {fs.mountpoint} in the source VM (old kernels, caches, logs).",
             )
+
+
+def immutable(guest: Guest, effects: Iterable[Effect]) -> Iterator[Finding]:
+    """Yield a note of the files that are changed although chattr(1) has made them immutable."""
+    changed = [
+        effect.path for effect in effects if isinstance(effect, Removal) or (isinstance(effect, Edit) and effect.before)
+    ]
+    found = sorted(guest.immutable(tuple(dict.fromkeys(changed)))) if changed else []
+    if found:
+        named = ", ".join(found[:MOST_NAMED]) + (
+            f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        )
+        yield Finding(
+            "",
+            "GUEST-017",
+            Severity.NOTE,
+            f"changed although they were made immutable (chattr +i or +a): {named}",
+            "What stays is immutable again afterwards.",
+        )
 
 
 def holding(layout: Layout, path: str) -> Filesystem | None:

@@ -15,6 +15,8 @@ MOST_NAMED = 8
 
 _STATUS = re.compile(r"(?m)^Status: *(\S+) +(\S+) +(\S+) *$")
 _NAME = re.compile(r"(?m)^Package: *(\S+)")
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*"|(?m:(?<!\S)#.*)""", re.DOTALL)
+"""What a shell takes whole: sh(1), Quoting and comments. In a file that it can read, no quotation mark is left without it."""
 _SETTLED = frozenset({"installed", "not-installed", "config-files", "triggers-awaited", "triggers-pending"})
 
 
@@ -37,6 +39,7 @@ def check_guest(draft: Draft, settings: Settings) -> None:
     _check_packages(draft)
     _check_fstab(draft)
     _check_sshd(draft)
+    _check_grub(draft)
     _check_unified_kernels(draft)
 
 
@@ -127,6 +130,16 @@ def _check_sshd(draft: Draft) -> None:
                     f"{path}:{number} {complaint}, so that the SSH server does not start: {line.strip()[:120]}",
                     remedy="Mend it in the source VM and check it there: sshd -t",
                 )
+
+
+def _check_grub(draft: Draft) -> None:
+    for path in ("/etc/default/grub", *draft.glob("/etc/default/grub.d/*.cfg")):
+        if set("'\"") & set(_QUOTED.sub("", draft.read(path) or "")):
+            draft.find(
+                "GUEST-016",
+                f"{path} has a quotation mark too few, so that grub-mkconfig fails.",
+                remedy="Mend it in the source VM and check it there: sh -n",
+            )
 
 
 def _sshd_complaint(line: str) -> str | None:

@@ -208,8 +208,8 @@ def _resume_by_uuid(layout: Layout, text: str) -> str:
 def _patient(mount: Mount, missing: Callable[[Mount], bool]) -> tuple[Row, ...]:
     if REMOVABLE.fullmatch(mount.spec):
         return Row(f"{WHO} the new machine has no such drive"), Row(f"#{mount.row.line}")
-    if not missing(mount) or mount.file == "/" or "noauto" in mount.options:
-        return (mount.row,)
+    if not missing(mount) or mount.file == "/" or "noauto" in mount.options or not mount.type:
+        return (mount.row,)  # a line without a type is none: options would be taken for it
     return _with_patience(mount.row)
 
 

@@ -7,6 +7,7 @@ from migrate.errors import GuestError
 from migrate.guests.appliance import Calls
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.cell import ROOM
+from migrate.guests.immutable import with_folders
 from migrate.guests.room import Layer, RoomGuest
 from migrate.guests.upper import Difference
 
@@ -26,13 +27,15 @@ def carry(room: RoomGuest, guest: ApplianceGuest, call: Calls) -> None:
         if layer.mountpoint not in guest.mountpoints:
             raise GuestError(f"{layer.mountpoint} of the guest is mounted in the room, and not in the appliance")
         found = room.agent.at(layer.upper).difference(layer.lower)
-        _remove(call, [_at(layer, path) for path in found.gone])
-        if layer.type == "vfat":
-            _copy(room, call, layer, found)
-        elif found.put:
-            _unpack(room, call, layer, found)
-        for path in found.sockets:
-            call.mknod(S_IFSOCK | 0o755, 0, 0, _at(layer, path))
+        changed = [_at(layer, path) for path in (*found.gone, *found.put, *found.sockets)]
+        with guest.loosened(room.immutable(tuple(with_folders(changed)))):
+            _remove(guest, call, [_at(layer, path) for path in found.gone])
+            if layer.type == "vfat":
+                _copy(room, call, layer, found)
+            elif found.put:
+                _unpack(room, call, layer, found)
+            for path in found.sockets:
+                call.mknod(S_IFSOCK | 0o755, 0, 0, _at(layer, path))
     for change in room.layout_changes:
         guest.change_layout(change)
 
@@ -41,13 +44,13 @@ def _at(layer: Layer, path: str) -> str:
     return layer.mountpoint.rstrip("/") + path
 
 
-def _remove(call: Calls, paths: Sequence[str]) -> None:
+def _remove(guest: ApplianceGuest, call: Calls, paths: Sequence[str]) -> None:
     """Most are files, and unlink(2) takes a millisecond; rm -rf is a program, and takes 0.2 s under emulation."""
     for path in paths:
         try:
             call.rm(path)
         except GuestError:
-            call.rm_rf(path)
+            guest.remove(path)
 
 
 def _unpack(room: RoomGuest, call: Calls, layer: Layer, found: Difference) -> None:

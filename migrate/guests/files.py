@@ -7,7 +7,7 @@ that a hostile guest made, or changes meanwhile, is seen as a link and nothing e
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -85,6 +85,10 @@ class FolderFiles:
                 _put(folder, names[-1], entry)
             except OSError as error:
                 raise GuestError(f"{path} in the guest cannot be changed: {error.strerror}") from error
+
+    def immutable(self, paths: Collection[str]) -> frozenset[str]:
+        """A folder of the host has no such attributes of its own."""
+        return frozenset()
 
     def remove(self, path: str) -> None:
         names = parts(path)

@@ -17,6 +17,7 @@
       /var/lib/empty: {folder: true, mode: 0o700}
       /root/key: {base64: aGFsbG8=}
       /run/socket: {other: true}
+      /etc/resolv.conf: {content: "", immutable: true}    # chattr +i
 
 A program of the guest is imitated where its effect matters to a repair: the package manager moves files and resolves `depends`;
 what builds an initramfs (initramfs-tools, dracut, mkinitrd, mkinitfs, mkinitcpio) puts into a real, small cpio what its own configuration asks
@@ -120,11 +121,13 @@ class MemoryGuest:
         available: Iterable[Held] = (),
         kernels: Iterable[Kernel] = (),
         others: Collection[str] = (),
+        immutable: Collection[str] = (),
     ) -> None:
         self._os = os
         self._layout = layout
         self._tree: dict[str, Entry] = {"/": Folder()}
         self._others = frozenset(others)
+        self._immutable = frozenset(immutable)
         self._held: dict[str, Held] = {}
         self._sizes: dict[str, int] = {}
         self._available = {held.package.name: held for held in available}
@@ -207,6 +210,9 @@ class MemoryGuest:
         if self.kind(parent(path)) is not Kind.FOLDER:
             raise GuestError(f"{path} in the guest has no folder to be in")
         self._tree[path] = entry
+
+    def immutable(self, paths: Collection[str]) -> frozenset[str]:
+        return frozenset(path for path in paths if path in self._immutable and path in self._tree)
 
     def remove(self, path: str) -> None:
         if path == "/":
@@ -397,6 +403,7 @@ def from_yaml(text: str) -> MemoryGuest:
         available=[_held(name, value or {}) for name, value in (given.get("available") or {}).items()],
         kernels=[_kernel(version, value or {}) for version, value in (given.get("kernels") or {}).items()],
         others=others,
+        immutable=[path for path, value in files.items() if isinstance(value, dict) and value.get("immutable")],
     )
 
 

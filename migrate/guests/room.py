@@ -5,7 +5,7 @@ migrate.guests.carry. Where the guest is on more than plain ext2/3/4 partitions,
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +43,7 @@ from migrate.guests.disks import (
     read_table,
 )
 from migrate.guests.grub_probe import grub_probe
+from migrate.guests.immutable import in_ext
 from migrate.guests.labels import Unlabelled
 from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.lvm import volumes
@@ -91,6 +92,8 @@ class Layer:
     type: str
     lower: str
     upper: str
+    image: str = ""
+    """What is on the disk as debugfs(8) names it; "" where it does not read it."""
 
 
 class RoomGuest:
@@ -158,6 +161,22 @@ class RoomGuest:
     def store(self, path: str, entry: Entry | None) -> None:
         self._files.store(path, entry)
         self._system.changed(path)
+
+    def immutable(self, paths: Collection[str]) -> frozenset[str]:
+        """As it is on the disk, whatever was changed in the room."""
+        found: set[str] = set()
+        for layer in self.layers:
+            own = {self._within(layer, path): path for path in paths if self._layer_of(path) is layer}
+            if layer.image and own:
+                found |= {own[path] for path in in_ext(self._cell, layer.image, own)}
+        return frozenset(found)
+
+    def _layer_of(self, path: str) -> Layer | None:
+        above = (each for each in self.layers if each.mountpoint == "/" or f"{path}/".startswith(f"{each.mountpoint}/"))
+        return max(above, key=lambda layer: len(layer.mountpoint), default=None)
+
+    def _within(self, layer: Layer, path: str) -> str:
+        return path.removeprefix(layer.mountpoint.rstrip("/")) or "/"
 
     def remove(self, path: str) -> None:
         self._files.remove(path)
@@ -303,7 +322,7 @@ def open_room(
         disk = Disk(cell, uri, stack.enter_context(cell.disk(uri, "disk")))
         table = read_table(cell, disk.path, 0)
         placed = list(_placed(disk, table))
-        lowers, failures = _mounted_ext(stack, disk, placed)
+        lowers, images, failures = _mounted_ext(stack, disk, placed)
         found = Found([table], [each.fs for each in placed], disk.reader(placed), failures)
         chosen = _root(agent, found, lowers, root)
         layout = _layout(cell, agent, table, found.filesystems, lowers, chosen, hint)
@@ -317,7 +336,7 @@ def open_room(
             if fs.mountpoint != "/" and agent.at(MERGED).kind(fs.mountpoint) is not Kind.FOLDER:
                 raise Unsuitable(f"{fs.mountpoint}, where its fstab mounts {fs.device}, is no folder")
             if fs.device in lowers:
-                layers.append(_mount_layer(cell, fs, lowers[fs.device], len(layers)))
+                layers.append(_mount_layer(cell, fs, lowers[fs.device], len(layers), images.get(fs.device, "")))
             elif fs.mountpoint.split("/")[1] in NEEDED and fs.device in failures:
                 raise unwritable(fs.device, fs.mountpoint, failures[fs.device])
             elif fs.mountpoint.split("/")[1] in NEEDED:
@@ -375,19 +394,21 @@ class Damaged(Exception):
     """A file system that its own checker does not mend; the text says what it says."""
 
 
-def _mounted_ext(stack: ExitStack, disk: Disk, placed: Sequence[Placed]) -> tuple[dict[str, str], dict[str, str]]:
-    """Mount all that is ext2, ext3 or ext4; return where, and why not, both by device."""
-    lowers, failures = {}, {}
+def _mounted_ext(
+    stack: ExitStack, disk: Disk, placed: Sequence[Placed]
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Mount all that is ext2, ext3 or ext4; return where, what debugfs reads, and why not, each by device."""
+    lowers, images, failures = {}, {}, {}
     for each in placed:
         if each.fs.type in EXT:
             try:
-                lowers[each.fs.device] = _mount_ext(stack, disk, each)
+                lowers[each.fs.device], images[each.fs.device] = _mount_ext(stack, disk, each)
             except Damaged as damage:
                 failures[each.fs.device] = str(damage)
-    return lowers, failures
+    return lowers, images, failures
 
 
-def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> str:
+def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> tuple[str, str]:
     """Mount a file system read-only. A dirty journal (every snapshot of a running VM) is replayed before, into a copy that is forgotten.
 
     One that the kernel has marked as damaged is checked there, too. Raise Damaged where that does not mend it.
@@ -409,7 +430,7 @@ def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> str:
         stack.enter_context(disk.cell.mounted(["fuse2fs", path, at, "-f", "-o", options], at))
     except ToolFailed as error:  # a feature that only the kernel's ext4 knows
         raise Unsuitable(f"{placed.fs.device} cannot be read by fuse2fs: {_last(error.stderr)}") from error
-    return at
+    return at, f"{path}?offset={start}"
 
 
 UNMENDED = 4
@@ -520,7 +541,7 @@ def _copied_vfat(disk: Disk, fs: Filesystem) -> str:
     return at
 
 
-def _mount_layer(cell: Cell, fs: Filesystem, lower: str, number: int) -> Layer:
+def _mount_layer(cell: Cell, fs: Filesystem, lower: str, number: int, image: str) -> Layer:
     """Lay an overlay over a file system, at its place in the merged tree."""
     assert fs.mountpoint is not None  # noqa: S101  (the caller's choice)
     upper = f"{ROOM}/upper{number}"
@@ -535,7 +556,7 @@ def _mount_layer(cell: Cell, fs: Filesystem, lower: str, number: int) -> Layer:
         cell.tool(["mount", "-t", "overlay", "overlay", "-o", options, at])
     except ToolFailed as error:
         raise Unsuitable(f"overlayfs does not work here: {_last(error.stderr)}") from error
-    return Layer(fs.mountpoint, fs.type, lower, upper)
+    return Layer(fs.mountpoint, fs.type, lower, upper, image)
 
 
 def _last(text: str) -> str:
