@@ -18,6 +18,7 @@ from remediations import BUILTIN, VENDORS
 from remediations.vendors import (
     Vendor,
     absence_check,
+    kernel_argument_removal,
     last_leftover_removal,
     last_package_removal,
     leftover_removal,
@@ -26,7 +27,7 @@ from remediations.vendors import (
     unit_stop,
     vendor,
 )
-from remediations.vendors.leftovers import listed
+from remediations.vendors.traces import listed
 from tests.remediation_guests import applied, done, outcome
 
 VMWARE, AZURE = vendor("vmware"), vendor("azure")
@@ -422,6 +423,17 @@ def test_suses_registration_goes_with_its_comment_its_server_and_its_password(ru
 def test_a_unit_whose_package_leaves_later_is_not_masked_before() -> None:
     changes = done(guest("sles15-azure-payg"), leftover_removal(vendor("suse_public_cloud")))
     assert "/etc/systemd/system/guestregister.service" not in outcome(changes)
+
+
+# Kernel arguments
+
+
+def test_only_arguments_of_another_cloud_go_from_the_kernels_command_line() -> None:
+    words = "root=x rootdelay=300 rootwait earlyprintk=ttyS0 console=ttyS0 rd.emergency=poweroff rd.shell=0 rd.emergency=reboot vmw_pvscsi.x=1"
+    to = from_yaml(f"files: {{/boot/grub/grub.cfg: 'linux /vmlinuz-6 {words}'}}\n")
+    assert outcome(done(to, kernel_argument_removal(VENDORS))) == {
+        "/boot/grub/grub.cfg": "linux /vmlinuz-6 root=x rootwait console=ttyS0 rd.emergency=reboot"
+    }
 
 
 # Several vendors, and the last look

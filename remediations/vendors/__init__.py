@@ -7,22 +7,20 @@ written into one file of the guest (mirrors, time, fstab, the kernel's command l
 from collections.abc import Sequence
 
 from migrate.draft import Draft
-from migrate.effects import Severity
 from migrate.remediation import Remediation, Settings
-from remediations import kernel_arguments, systemd
+from remediations import kernel_arguments
 from remediations.vendors import (
     absence,
     apt_marks,
     clocks,
     foreign_mounts,
     leftovers,
-    lines,
     package_sources,
     packages,
 )
 from remediations.vendors.catalogue import Vendor, vendor, vendors
-from remediations.vendors.owners import Owners, remove_unowned
-from remediations.vendors.patterns import every_package, installed
+from remediations.vendors.owners import Owners
+from remediations.vendors.patterns import installed
 
 __all__ = [
     "Vendor",
@@ -64,8 +62,7 @@ def unit_stop(of: Sequence[Vendor]) -> Remediation:
 
     def act(draft: Draft, settings: Settings) -> None:
         for each in of:
-            for trace in leftovers.starts(draft, each):
-                draft.remove(trace.path, why=trace.why)
+            leftovers.stop(draft, each)
 
     return Remediation(
         "stop-vendor-units",
@@ -98,7 +95,7 @@ def leftover_removal(of: Vendor) -> Remediation:
     """Return the remediation after which nothing of the vendor's files, units and lines is there but what a package owns."""
 
     def act(draft: Draft, settings: Settings) -> None:
-        _remove_leftovers(draft, of)
+        leftovers.remove(draft, of)
 
     return Remediation(
         f"remove-{of.slug}-leftovers",
@@ -208,8 +205,7 @@ def last_leftover_removal(of: Vendor) -> Remediation:
     """Return the remediation after which nothing is left of the registration with the vendor's repositories."""
 
     def act(draft: Draft, settings: Settings) -> None:
-        _remove_files(draft, of, last=True)
-        _mask(draft, of, frozenset())
+        leftovers.remove_last(draft, of)
 
     return Remediation(
         f"remove-{of.slug}-registration-leftovers",
@@ -236,76 +232,5 @@ def absence_check(of: Sequence[Vendor]) -> Remediation:
     )
 
 
-MOST_REFUSED = 20
-"""As many paths of an installer's list are told that are not believed."""
-
-
 def _sources(of: Vendor, *also: str) -> tuple[str, ...]:
     return (f"remediations/vendors: {of.name}, with its sources", *also)
-
-
-def _remove_leftovers(draft: Draft, of: Vendor) -> None:
-    owned = Owners(draft)
-    installer, refused = leftovers.listed(draft, of)
-    for trace in tuple(leftovers.units(draft, of, owned)):
-        remove_unowned(draft, trace.path, owned, why=trace.why)
-    _remove_files(draft, of, last=False)
-    for trace in installer:
-        remove_unowned(draft, trace.path, owned, why=trace.why)
-    for trace in tuple(leftovers.orphans(draft, of, owned)):
-        remove_unowned(draft, trace.path, owned, why=trace.why)
-    lines.rewrite(draft, of)
-    _mask(draft, of, frozenset(installed(draft, of.last_packages)))
-    _tell_refused(draft, of, refused)
-    _tell_accounts(draft, of)
-
-
-def _mask(draft: Draft, of: Vendor, leaving: frozenset[str]) -> None:
-    """Units whose package stays, and is not one that leaves later, do not start."""
-    owned = Owners(draft)
-    for name in leftovers.staying_units(draft, of, owned):
-        if not leaving & leftovers.unit_owners(draft, name, owned):
-            systemd.mask(draft, name, why=f"is a unit of {of.name}, whose package stays")
-
-
-def _remove_files(draft: Draft, of: Vendor, *, last: bool) -> None:
-    owned = Owners(draft)
-    passed_by: list[str] = []
-    for trace in tuple(leftovers.files(draft, of, last=last)):
-        others = [
-            name
-            for name in owned.within(draft.real(trace.path) or trace.path)
-            if name not in installed(draft, every_package(of))
-        ]
-        passed_by += [f"{trace.path} (of {name})" for name in others]
-        remove_unowned(draft, trace.path, owned, why=trace.why)
-    if passed_by:
-        draft.find(
-            f"{of.code}-003",
-            f"It looks like {of.name}'s and belongs to others, so it stays: {'; '.join(passed_by)}.",
-            remedy="Nothing is to be done.",
-            severity=Severity.NOTE,
-        )
-
-
-def _tell_refused(draft: Draft, of: Vendor, refused: Sequence[str]) -> None:
-    there = [path for path in refused[:MOST_REFUSED] if draft.exists(path)]
-    if there:
-        draft.find(
-            f"{of.code}-003",
-            f"A list of {of.name}'s installer names files where that does not write, so they stay: {', '.join(there)}.",
-            remedy="Look whether they are still needed.",
-            severity=Severity.NOTE,
-        )
-
-
-def _tell_accounts(draft: Draft, of: Vendor) -> None:
-    names = [line.partition(":")[0] for line in (draft.read("/etc/passwd") or "").splitlines()]
-    for name, why in of.accounts.items():
-        if name in names:
-            draft.find(
-                f"{of.code}-006",
-                f"The account {name} stays: it {why}.",
-                remedy=f"Remove it after the move where nothing of it is needed: userdel {name}",
-                severity=Severity.NOTE,
-            )

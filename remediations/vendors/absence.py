@@ -8,7 +8,7 @@ from migrate.effects import Severity
 from migrate.guest import Kind
 from remediations import kernel_arguments, systemd
 from remediations.fstab import FSTAB
-from remediations.vendors import clocks, foreign_mounts, leftovers, lines, package_sources
+from remediations.vendors import clocks, foreign_mounts, lines, package_sources, traces
 from remediations.vendors.catalogue import Vendor
 from remediations.vendors.owners import Owners
 from remediations.vendors.patterns import installed, reason
@@ -70,18 +70,18 @@ def found(draft: Draft, vendor: Vendor) -> Iterator[str]:
     for name in installed(draft, (*vendor.packages, *vendor.told_packages, *vendor.last_packages)):
         yield f"{name} ({_why_package(draft, vendor, name)})"
     owned = Owners(draft)
-    traces = (
-        *leftovers.units(draft, vendor, owned),
-        *leftovers.files(draft, vendor, last=False),
-        *leftovers.files(draft, vendor, last=True),
-        *leftovers.listed(draft, vendor)[0],
+    there = (
+        *traces.units(draft, vendor, owned),
+        *traces.files(draft, vendor, last=False),
+        *traces.files(draft, vendor, last=True),
+        *traces.listed(draft, vendor)[0],
     )
     yield from (
         f"{trace.path} (it belongs to no package)"
-        for trace in traces
+        for trace in there
         if not owned.within(draft.real(trace.path) or trace.path)
     )
-    for name in leftovers.staying_units(draft, vendor, owned):
+    for name in traces.staying_units(draft, vendor, owned):
         yield f"{name} ({'masked, as its package stays' if systemd.masked(draft, name) else 'its package stays'})"
     for pattern, why in vendor.kept.items():
         yield from (f"{path} (it {why})" for path in draft.glob(pattern))

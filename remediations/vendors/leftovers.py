@@ -1,225 +1,89 @@
-"""What a vendor's packages and installers leave behind: units, files, and what an installer wrote down that it installed."""
+"""What a vendor's packages and installers leave behind goes, in the order in which one thing leads to another."""
 
-import fnmatch
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from collections.abc import Sequence
 
 from migrate.draft import Draft
-from migrate.guest import File, Kind, Link
-from remediations import ini, systemd
-from remediations.vendors.catalogue import Listed, Vendor
-from remediations.vendors.owners import Owners, plain
+from migrate.effects import Severity
+from remediations import systemd
+from remediations.vendors import lines, traces
+from remediations.vendors.catalogue import Vendor
+from remediations.vendors.owners import Owners, remove_unowned
+from remediations.vendors.patterns import every_package, installed
 
-LONGEST_LIST = 1 << 20
-"""Of a list of installed files no more is read; the longest real ones are a tenth of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """Something of a vendor that is there, and why it goes."""
-
-    path: str
-    why: str
+MOST_REFUSED = 20
+"""As many paths of an installer's list are told that are not believed."""
 
 
-def units(draft: Draft, vendor: Vendor, owned: Owners) -> Iterator[Trace]:
-    """Yield the vendor's units that no package owns, with what starts, masks and changes them.
-
-    The mask of a unit that stays with its package is left out. So is a link that leads nowhere: the scripts of the package whose file it
-    led to take it, after the preview was made.
-    """
-    names = _unit_names(draft, vendor)
-    for name in names:
-        for path in _files(draft, name):
-            if owned.of(path) is None:
-                yield Trace(path, f"is a unit of {vendor.name}")
-        mask = f"{systemd.OPERATORS}/{name}"
-        if _is_mask(draft, mask) and not staying_unit(draft, name, owned):
-            yield Trace(mask, f"masks a unit of {vendor.name} that is gone")
-    yield from (trace for trace in starts(draft, vendor, owned) if draft.exists(trace.path))
-    for folder in systemd.FOLDERS:
-        for name in draft.names(folder):
-            if (
-                name.endswith(".d")
-                and _matches_unit(name.removesuffix(".d"), vendor)
-                and _holds_files(draft, f"{folder}/{name}")
-            ):
-                yield Trace(f"{folder}/{name}", f"changes a unit of {vendor.name}")
+def stop(draft: Draft, vendor: Vendor) -> None:
+    """No link that nobody owns starts a unit of the vendor's."""
+    for trace in traces.starts(draft, vendor, Owners(draft)):
+        draft.remove(trace.path, why=trace.why)
 
 
-def starts(draft: Draft, vendor: Vendor, owned: Owners | None = None) -> tuple[Trace, ...]:
-    """Return the links that start the vendor's units, aliases included, and that no package owns, whether or not they lead somewhere."""
-    owners = owned or Owners(draft)
-    named = (path for path in _links(draft) if _matches_unit(PurePosixPath(path).name, vendor))
-    found = dict.fromkeys((*named, *_aliases(draft, vendor)))
-    return tuple(Trace(path, f"starts a unit of {vendor.name}") for path in found if owners.of(path) is None)
+def remove(draft: Draft, vendor: Vendor) -> None:
+    """Nothing of the vendor's is there but what a package owns; units that stay with their package are masked."""
+    owned = Owners(draft)
+    # Read first: the list itself is among the files that go.
+    listed, refused = traces.listed(draft, vendor)
+    for trace in tuple(traces.units(draft, vendor, owned)):
+        remove_unowned(draft, trace.path, owned, why=trace.why)
+    _remove_files(draft, vendor, owned, last=False)
+    for trace in (*listed, *traces.orphans(draft, vendor, owned)):
+        remove_unowned(draft, trace.path, owned, why=trace.why)
+    lines.rewrite(draft, vendor)
+    _mask(draft, vendor, owned, leaving=frozenset(installed(draft, vendor.last_packages)))
+    _tell_refused(draft, vendor, refused)
+    _tell_accounts(draft, vendor)
 
 
-def staying_units(draft: Draft, vendor: Vendor, owned: Owners) -> tuple[str, ...]:
-    """Return the vendor's units that a package keeps here, by name, sorted."""
-    return tuple(name for name in _unit_names(draft, vendor) if staying_unit(draft, name, owned))
+def remove_last(draft: Draft, vendor: Vendor) -> None:
+    """Nothing is there of the clients of the vendor's repositories."""
+    owned = Owners(draft)
+    _remove_files(draft, vendor, owned, last=True)
+    _mask(draft, vendor, owned, leaving=frozenset())
 
 
-def staying_unit(draft: Draft, name: str, owned: Owners) -> bool:
-    """Whether a package owns a unit's file outside of the operator's folder, which a mask there covers."""
-    return bool(unit_owners(draft, name, owned))
+def _remove_files(draft: Draft, vendor: Vendor, owned: Owners, *, last: bool) -> None:
+    passed_by: list[str] = []
+    own = frozenset(installed(draft, every_package(vendor)))
+    for trace in tuple(traces.files(draft, vendor, last=last)):
+        others = (name for name in owned.within(draft.real(trace.path) or trace.path) if name not in own)
+        passed_by += [f"{trace.path} (of {name})" for name in others]
+        remove_unowned(draft, trace.path, owned, why=trace.why)
+    if passed_by:
+        draft.find(
+            f"{vendor.code}-003",
+            f"It looks like {vendor.name}'s and belongs to others, so it stays: {'; '.join(passed_by)}.",
+            remedy="Nothing is to be done.",
+            severity=Severity.NOTE,
+        )
 
 
-def unit_owners(draft: Draft, name: str, owned: Owners) -> frozenset[str]:
-    """Return the packages that own a unit's files outside of the operator's folder."""
-    found = {owned.of(path) for path in _files(draft, name) if not path.startswith(systemd.OPERATORS)}
-    return frozenset(name for name in found if name is not None)
+def _mask(draft: Draft, vendor: Vendor, owned: Owners, *, leaving: frozenset[str]) -> None:
+    """Units whose package stays do not start. Of packages that are `leaving` later, the units go with them."""
+    for name in traces.staying_units(draft, vendor, owned):
+        if not leaving & traces.unit_owners(draft, name, owned):
+            systemd.mask(draft, name, why=f"is a unit of {vendor.name}, whose package stays")
 
 
-def orphans(draft: Draft, vendor: Vendor, owned: Owners) -> Iterator[Trace]:
-    """Yield the operator's units that nobody owns and that start what was the vendor's and is gone: extensions register some by themselves."""
-    for path in draft.glob(f"{systemd.OPERATORS}/*.*"):
-        file = draft.load(path)
-        if not isinstance(file, File) or owned.of(path) is not None:
-            continue
-        programs = [
-            word.lstrip("-@:+!")
-            for _, key, value in ini.settings(file.text, continued=True)
-            if key.startswith("Exec")
-            for word in value.split()
-        ]
-        gone = [word for word in programs if _is_leftover(word, vendor) and not draft.exists(word)]
-        if gone:
-            yield Trace(path, f"starts {gone[0]}, which was {vendor.name}'s and is gone")
-            links = (link for link in _links(draft) if PurePosixPath(link).name == PurePosixPath(path).name)
-            yield from (Trace(link, f"starts a unit of {vendor.name}") for link in links)
+def _tell_refused(draft: Draft, vendor: Vendor, refused: Sequence[str]) -> None:
+    there = [path for path in refused[:MOST_REFUSED] if draft.exists(path)]
+    if there:
+        draft.find(
+            f"{vendor.code}-003",
+            f"A list of {vendor.name}'s installer names files where that does not write, so they stay: {', '.join(there)}.",
+            remedy="Look whether they are still needed.",
+            severity=Severity.NOTE,
+        )
 
 
-def files(draft: Draft, vendor: Vendor, *, last: bool) -> Iterator[Trace]:
-    """Yield the vendor's files and folders that are there. A folder without files is left out: it goes with a package, or harms nobody."""
-    for group in vendor.leftovers:
-        if group.last is last:
-            for pattern in group.paths:
-                yield from (Trace(path, group.why) for path in _matching(draft, pattern))
-
-
-def listed(draft: Draft, vendor: Vendor) -> tuple[tuple[Trace, ...], tuple[str, ...]]:
-    """Return what the vendor's installers say that they installed and is there, and what is there that they name and is not for us to believe.
-
-    A list is a file of the guest, and anybody may have written into it: a path counts only where it really is, links followed inside
-    the guest, and there only in the places that the vendor's installer writes to.
-    """
-    found: dict[str, Trace] = {}
-    refused: dict[str, None] = {}
-    for each in vendor.lists:
-        for path in _paths_in(draft, each):
-            real = draft.real(path)
-            if real is None or draft.kind(real) not in (Kind.FILE, Kind.LINK):
-                continue
-            if _is_within(path, each) and _is_within(real, each):
-                found[real] = Trace(real, each.why)
-            else:
-                refused[real] = None
-    return tuple(found.values()), tuple(refused)
-
-
-def _paths_in(draft: Draft, each: Listed) -> Iterator[str]:
-    file = draft.file(each.path)
-    text = "" if file is None else file.content[:LONGEST_LIST].decode("utf-8", "surrogateescape")
-    for line in text.splitlines():
-        match = re.fullmatch(each.pattern, line.strip())
-        if match is not None and match["path"].startswith("/") and "\0" not in line:
-            yield match["path"]
-
-
-def _is_within(path: str, each: Listed) -> bool:
-    """Whether a path is in a place that the installer writes to. What leads upwards is in none."""
-    upwards = {"..", "."} & set(path.split("/"))
-    return not upwards and any(fnmatch.fnmatchcase(plain(path), plain(pattern)) for pattern in each.within)
-
-
-def _unit_names(draft: Draft, vendor: Vendor) -> tuple[str, ...]:
-    """Return the names of the vendor's units that have a file or a mask here."""
-    there = {name for folder in systemd.FOLDERS for name in draft.names(folder)}
-    linked = {PurePosixPath(path).name for path in _links(draft)}
-    return tuple(sorted(name for name in there | linked if _matches_unit(name, vendor)))
-
-
-def _links(draft: Draft) -> tuple[str, ...]:
-    """Return the links in folders such as multi-user.target.wants, each once."""
-    links = (
-        path for folder in systemd.FOLDERS for path in draft.glob(f"{folder}/*.*/*") if draft.kind(path) is Kind.LINK
-    )
-    return tuple(dict.fromkeys(filter(None, map(draft.real, links))))
-
-
-def _aliases(draft: Draft, vendor: Vendor) -> Iterator[str]:
-    """Yield the operator's links by which a unit of the vendor's has another name: systemctl makes them with those that start it."""
-    for path in draft.glob(f"{systemd.OPERATORS}/*.*"):
-        entry = draft.load(path)
-        if isinstance(entry, Link) and _matches_unit(PurePosixPath(entry.target).name, vendor):
-            yield path
-
-
-def _matches_unit(name: str, vendor: Vendor) -> bool:
-    template = re.sub(r"@[^.]+\.", "@.", name)
-    return any(fnmatch.fnmatchcase(word, pattern) for word in {name, template} for pattern in vendor.units)
-
-
-def _files(draft: Draft, name: str) -> tuple[str, ...]:
-    """Return where a unit has a file, or a link that leads somewhere; a mask is neither. Each place is there once, by whatever way it is reached."""
-    paths = (f"{folder}/{name}" for folder in systemd.FOLDERS)
-    there = (
-        path
-        for path in paths
-        if draft.kind(path) in (Kind.FILE, Kind.LINK) and draft.exists(path) and not _is_mask(draft, path)
-    )
-    return tuple(dict.fromkeys(filter(None, map(draft.real, there))))
-
-
-def _is_mask(draft: Draft, path: str) -> bool:
-    entry = draft.load(path) if draft.kind(path) is Kind.LINK else None
-    return isinstance(entry, Link) and entry.target == "/dev/null"
-
-
-def _matching(draft: Draft, pattern: str) -> Iterator[str]:
-    yield from (path for path in draft.glob(pattern) if draft.exists(path))
-    above, _, name = pattern.rpartition("/")
-    for folder in _folders(draft, above):
-        for inner in draft.names(folder or "/"):
-            if fnmatch.fnmatchcase(inner, name) and _holds_files(draft, f"{folder}/{inner}"):
-                yield f"{folder}/{inner}"
-
-
-def _folders(draft: Draft, pattern: str) -> Sequence[str]:
-    """Return the folders that match a pattern of which each part may hold wild cards."""
-    found = [""]
-    for part in PurePosixPath(pattern).parts[1:]:
-        if any(char in part for char in "*?["):
-            found = [
-                f"{base}/{name}"
-                for base in found
-                for name in draft.names(base or "/")
-                if fnmatch.fnmatchcase(name, part)
-            ]
-        else:
-            found = [f"{base}/{part}" for base in found]
-    return found
-
-
-def _holds_files(draft: Draft, folder: str) -> bool:
-    """Whether a path is a folder with something other than folders in it."""
-    if draft.real(folder) is None or draft.kind(folder) is not Kind.FOLDER:
-        return False
-    inside = [f"{folder}/{name}" for name in draft.names(folder)]
-    return any(draft.kind(inner) is not Kind.FOLDER for inner in inside) or any(
-        _holds_files(draft, inner) for inner in inside
-    )
-
-
-def _is_leftover(path: str, vendor: Vendor) -> bool:
-    """Whether a path, or a folder above it, is one that the vendor leaves."""
-    above = [str(each) for each in (PurePosixPath(path), *PurePosixPath(path).parents)] if path.startswith("/") else []
-    patterns = [plain(pattern) for group in vendor.leftovers for pattern in group.paths]
-    return any(
-        pattern.count("/") == each.count("/") and fnmatch.fnmatchcase(plain(each), pattern)
-        for each in above
-        for pattern in patterns
-    )
+def _tell_accounts(draft: Draft, vendor: Vendor) -> None:
+    names = [line.partition(":")[0] for line in (draft.read("/etc/passwd") or "").splitlines()]
+    for name, why in vendor.accounts.items():
+        if name in names:
+            draft.find(
+                f"{vendor.code}-006",
+                f"The account {name} stays: it {why}.",
+                remedy=f"Remove it after the move where nothing of it is needed: userdel {name}",
+                severity=Severity.NOTE,
+            )
