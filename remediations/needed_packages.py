@@ -120,6 +120,8 @@ def install_cloud_init(draft: Draft, settings: Settings) -> None:
     renewed = tuple(packages[program] for program in old)
     passed = _install(draft, missing, renewed)
     for program in PROGRAMS:
+        if program == SUDO and not has(draft, CLOUD_INIT):
+            continue  # our own unit then gives root the key
         if not has(draft, program):
             _tell_missing(draft, program, packages.get(program, program.rpartition("/")[2]), passed)
         elif version := too_old(draft, program):

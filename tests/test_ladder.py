@@ -221,6 +221,17 @@ def test_a_repository_that_is_none_is_refused_before_anything_is_opened(text: st
         offers([text], [], offline=False)
 
 
+def test_a_guest_whose_dpkg_was_interrupted_gets_nothing_and_is_told_what_to_do(run: Run, bundle: Path) -> None:
+    found = packages(run, offered=offers([], [bundle], offline=True))
+    status = run.work / "guest/var/lib/dpkg/status"
+    status.write_text(STATUS.replace("ok installed", "ok half-configured"))
+    with pytest.raises(PackagesUnavailable) as caught:
+        planned(found)
+    assert caught.value.passed == (
+        "dpkg was interrupted in the guest: base (half-configured). Run `dpkg --configure -a` in the source, then try again.",
+    )
+
+
 # Bundles
 
 

@@ -105,6 +105,14 @@ def test_without_an_ssh_server_the_guest_is_refused() -> None:
     ]
 
 
+def test_a_guest_whose_user_could_never_become_root_is_told_so() -> None:
+    changes = done(from_yaml(NOTHING.replace("{}", "{cloud-init: {}, cloud-guest-utils: {}}")), install_cloud_init)
+    assert told(changes) == {
+        "CLOUD-010": "sudo is not there and cannot be had: a user with the key cannot become root without root's password "
+        "(the guest's repositories have no sudo)"
+    }
+
+
 def test_a_program_that_is_there_without_its_package_is_not_asked_for() -> None:
     to = from_yaml(
         f"{NOTHING}".replace(
@@ -116,7 +124,7 @@ def test_a_program_that_is_there_without_its_package_is_not_asked_for() -> None:
 
 def test_a_distribution_that_is_not_known_gets_nothing_and_is_told() -> None:
     changes = done(from_yaml("os: {id: homemade, packaging: none}\nfiles: {/usr/sbin/sshd: x}\n"), install_cloud_init)
-    assert (changes.effects, codes(changes)) == ((), ["CLOUD-004", "CLOUD-006", "CLOUD-010", "CLOUD-008"])
+    assert (changes.effects, codes(changes)) == ((), ["CLOUD-004", "CLOUD-006", "CLOUD-008"])
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,10 @@ class Packages:
                 f"packages of {os.pretty or os.id} cannot be changed: what it has is {os.packaging.value}",
                 hint=f"Do it in the source before: install {_list(install)}; remove {_list(remove)}.",
             )
-        if self._system.installed.unfinished:
-            raise PackagesUnavailable(
-                f"dpkg was interrupted in the guest: {', '.join(self._system.installed.unfinished)}",
-                hint="Run `dpkg --configure -a` in the source, then try again.",
-            )
+        if unfinished := self._system.installed.unfinished:
+            said = f"dpkg was interrupted in the guest: {', '.join(unfinished)}"
+            remedy = "Run `dpkg --configure -a` in the source, then try again."
+            raise PackagesUnavailable(said, hint=remedy, passed=(f"{said}. {remedy}",))
         return self._ladder.plan(present, install=install, remove=remove)
 
     def fetch(self, change: PackageChange) -> dict[str, Path]:
