@@ -13,7 +13,7 @@ import yaml
 from migrate.draft import Draft
 from migrate.remediation import Settings, remediation
 from remediations import ini, shell_variables, yaml_text
-from remediations.network import dns, ifcfg, ifupdown, keyfiles, netplan, networkd
+from remediations.network import dns, ifcfg, ifupdown, keyfiles, netplan, networkd, wicked
 
 MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 
@@ -51,7 +51,7 @@ def strip_macs(draft: Draft, settings: Settings) -> None:
         _edit(draft, path, without_hwaddress, why)
     for _, path in ifcfg.files(draft):
         _edit(draft, path, without_ifcfg_macs, why)
-    for path in draft.glob("/etc/sysconfig/network/ifcfg-*"):
+    for _, path in wicked.files(draft):
         _edit(draft, path, without_ifcfg_macs, why)
     for path in keyfiles.files(draft):
         _edit(draft, path, without_keyfile_macs, why)
@@ -146,8 +146,8 @@ def without_netplan_macs(text: str) -> str:
 
         def unwanted(path: tuple[str, ...], value: Any) -> bool:
             match path:
-                case ("network", _, _, "macaddress"):
-                    return is_mac(str(value))
+                case ("network", _, _, "macaddress"):  # PyYAML takes 52:54:00:12:34:56 for a number of base 60
+                    return isinstance(value, int) or is_mac(str(value))
                 case ("network", "ethernets", _, "match", "macaddress"):
                     return True
             return False
@@ -159,7 +159,7 @@ def without_netplan_macs(text: str) -> str:
 
 def _matched_by_name(text: str) -> str:
     """Change "macaddress: …" of a definition that matches by nothing else to "name: …", in place. Raise yaml_text.Unreadable."""
-    cards = netplan.definitions(text).get("ethernets", {})
+    cards = netplan.definitions(netplan.network_in(text)).get("ethernets", {})
     changes: dict[tuple[int, int], str] = {}
     for name, definition in _pairs(_value(_value(yaml.compose(text, yaml.SafeLoader), "network"), "ethernets")):
         match _pairs(_value(definition, "match")):

@@ -1,17 +1,15 @@
-"""DHCP on whatever card appears: what becomes of each renderer's files, and what the renderers' own parsers say of it."""
+"""DHCP on whatever card appears: what becomes of each renderer's files, and what is told."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from migrate.effects import Severity
-from migrate.guest import Folder, Link
+from migrate.guest import Folder
 from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.run import Run
-from remediations.network import dns, ifupdown, keyfiles, netplan, network_by_dhcp, networkd
-from remediations.network.traces import lines_with
-from tests.remediation_guests import applied, codes, done, guest, outcome, shown
+from remediations.network import dns, ifcfg, ifupdown, keyfiles, netplan, network_by_dhcp, networkd
+from tests.remediation_guests import applied, codes, done, guest, outcome
 
 ALL = [
     "debian12-ifupdown-static",
@@ -70,38 +68,46 @@ def test_ifupdown_keeps_the_loopback_and_gets_a_pattern() -> None:
 def test_the_old_settings_are_kept_in_one_line_for_each_card() -> None:
     assert facts("debian12-ifupdown-static") == [
         "ens192: 10.20.30.40/24 2001:db8:20::40/64 10.20.30.41/24, gateway 10.20.30.1, DNS 10.20.0.53 10.20.1.53, "
-        "search corp.example.com, MAC 00:50:56:aa:bb:cc, "
-        "command: ip route add 172.16.0.0/12 via 10.20.30.254 (/etc/network/interfaces)",
+        "search corp.example.com, route 172.16.0.0/12 via 10.20.30.254, MAC 00:50:56:aa:bb:cc (/etc/network/interfaces)",
         "ens224: 192.168.77.5/24 (/etc/network/interfaces.d/storage)",
+        "all cards: DNS 10.20.0.53 10.20.1.53, search corp.example.com (/etc/resolv.conf)",
     ]
     assert facts("ubuntu2204-netplan-static") == [
         "uplink: 10.20.30.40/24 2001:db8::40/64, gateway 10.20.30.1, DNS 10.20.0.53, search corp.example.com, "
-        "route 172.16.0.0/12 via 10.20.30.254, MAC 00:0d:3a:11:22:33, mtu 9000 (/etc/netplan/00-installer-config.yaml)",
+        "route 172.16.0.0/12 via 10.20.30.254, MAC 00:0d:3a:11:22:33, mtu 9000, part of br0 (/etc/netplan/00-installer-config.yaml)",
+        "br-inner (bridge): 172.30.0.1/24, stays as it is (/etc/netplan/60-inner.yaml)",
         "br0 (bridge over uplink): no address (/etc/netplan/60-inner.yaml)",
-        "vlan20 (VLAN over uplink): 10.2.0.9/16 (/etc/netplan/60-inner.yaml)",
+        "vlan20 (VLAN 20 over uplink): 10.2.0.9/16 (/etc/netplan/60-inner.yaml)",
+        "all cards: DNS 10.20.0.53 (/etc/systemd/resolved.conf)",
     ]
     assert facts("debian12-networkd-cloud") == [
         "eth0: DHCP, MAC 02:42:ac:11:00:03 (/etc/systemd/network/10-cloud-init-eth0.network)",
         "lan0: 10.20.30.40/24, gateway 10.20.30.1, DNS 10.20.0.53 10.20.1.53, route 172.16.0.0/12 via 10.20.30.254, "
-        "VLAN vlan20 (/etc/systemd/network/20-lan0.network)",
-        "vlan20 (VLAN over lan0): 10.2.0.9/16 (/etc/systemd/network/vlan20.network)",
+        "mtu 9000, VLAN vlan20 (/etc/systemd/network/20-lan0.network)",
+        "vlan20 (VLAN 20 over lan0): 10.2.0.9/16 (/etc/systemd/network/vlan20.network, /etc/systemd/network/vlan20.netdev)",
+        "wg0 (WireGuard): 10.99.0.1/24, stays as it is (/etc/systemd/network/wg0.network, /etc/systemd/network/wg0.netdev)",
+        "all cards: DNS 10.20.0.53 (/etc/resolv.conf)",
     ]
     connections = "/etc/NetworkManager/system-connections"
     assert facts("rocky9-keyfiles") == [
         f"ens192: part of bond0 ({connections}/bond0-port1.nmconnection)",
-        f"bond0 (bond over ens192): DHCP ({connections}/bond0.nmconnection)",
-        "ens224: 10.20.30.40/24 10.20.30.41/24, gateway 10.20.30.1, DNS 10.20.0.53 10.20.1.53, search corp.example.com, "
+        f"bond0 (bond active-backup over ens192): DHCP ({connections}/bond0.nmconnection)",
+        "ens224: 10.20.30.40/24 10.20.30.41/24, IPv6 off, gateway 10.20.30.1, DNS 10.20.0.53 10.20.1.53, search corp.example.com, "
         f"route 172.16.0.0/12 via 10.20.30.254, MAC 00:50:56:aa:bb:cd, mtu 9000 "
         f"({connections}/eth1 but with spaces.nmconnection)",
+        f"br-inner (bridge): 172.30.0.1/24, stays as it is ({connections}/inner.nmconnection)",
+        f"wg0 (WireGuard): stays as it is ({connections}/office.nmconnection)",
+        "all cards: DNS 10.20.0.53 (/etc/resolv.conf)",
     ]
     scripts = "/etc/sysconfig/network-scripts"
     assert facts("centos7-ifcfg") == [
-        f"bond0 (bond): DHCP ({scripts}/ifcfg-bond0)",
-        f"bond0.20 (VLAN over bond0): 10.2.0.9/16 ({scripts}/ifcfg-bond0.20)",
+        f"bond0 (bond active-backup over ens224): DHCP ({scripts}/ifcfg-bond0)",
+        f"bond0.20 (VLAN 20 over bond0): 10.2.0.9/16 ({scripts}/ifcfg-bond0.20)",
         "ens192: 10.20.30.40/24 10.20.30.41/24 2001:db8::40/64 10.20.30.42/24, gateway 10.20.30.1, "
         "DNS 10.20.0.53 10.20.1.53, search corp.example.com lab.example.com, route 172.16.0.0/12 via 10.20.30.254, "
-        f"MAC 00:50:56:aa:bb:cc ({scripts}/ifcfg-ens192)",
+        f"MAC 00:50:56:aa:bb:cc ({scripts}/ifcfg-ens192, {scripts}/route-ens192 and 1 more)",
         f"ens224: MAC 00:50:56:aa:bb:cd, part of bond0 ({scripts}/ifcfg-ens224)",
+        "all cards: gateway 10.20.30.1 (/etc/sysconfig/network)",
     ]
 
 
@@ -124,9 +130,9 @@ def test_what_is_built_on_cards_is_given_up_and_told_and_what_needs_none_stays()
     assert [(finding.code, finding.text) for finding in changes.findings] == [
         (
             "NET-003",
-            "given up: bond0 (bond over ens192, ens224): 10.1.0.9/16, gateway 10.1.0.1 (/etc/network/interfaces)",
+            "given up: bond0 (bond 802.3ad over ens192, ens224): 10.1.0.9/16, gateway 10.1.0.1 (/etc/network/interfaces)",
         ),
-        ("NET-004", "given up: bond0.20 (VLAN over bond0): 10.2.0.9/16 (/etc/network/interfaces)"),
+        ("NET-004", "given up: bond0.20 (VLAN 20 over bond0): 10.2.0.9/16 (/etc/network/interfaces)"),
         ("NET-005", "given up: vmbr0 (bridge over ens256): 10.3.0.9/16 (/etc/network/interfaces)"),
     ]
 
@@ -157,7 +163,7 @@ def test_networkd_keeps_its_tunnels_and_forgets_old_name_servers() -> None:
         "/etc/systemd/network/90-magalu-migrate.network": networkd.DHCP,
         "/etc/resolv.conf": "",
     }
-    assert codes(changes) == ["NET-002", "NET-004", "NET-006"]
+    assert codes(changes) == ["NET-002", "NET-004", "NET-014", "NET-006"]
 
 
 def test_networkmanager_keeps_bridges_without_ports_and_writes_name_servers_again() -> None:
@@ -169,9 +175,12 @@ def test_networkmanager_keeps_bridges_without_ports_and_writes_name_servers_agai
         f"{connections}/eth1 but with spaces.nmconnection": None,
         f"{connections}/magalu-migrate.nmconnection": keyfiles.DHCP,
         "/etc/NetworkManager/NetworkManager.conf": "[main]\n[logging]\n#level=DEBUG\n",
+        "/etc/NetworkManager/conf.d/99-unmanaged.conf": (
+            "[keyfile]\nunmanaged-devices=interface-name:docker*;driver:virtio_net;except:type:ethernet\n"
+        ),
         "/etc/resolv.conf": "",
     }
-    assert codes(changes) == ["NET-011", "NET-003", "NET-002", "NET-006"]
+    assert codes(changes) == ["NET-011", "NET-003", "NET-002", "NET-014", "NET-006", "NET-009"]
 
 
 def test_the_profile_of_networkmanager_is_roots_alone_or_it_would_be_ignored(run: Run) -> None:
@@ -205,11 +214,29 @@ def test_network_service_gets_eth0_where_the_kernel_names_the_card() -> None:
     assert changes.findings == ()
 
 
-def test_network_service_is_left_to_cloud_init_where_nobody_knows_the_cards_name() -> None:
+def test_network_service_has_the_kernel_name_the_card_wherever_that_is_said() -> None:
+    changes = done(guest("centos7-net-service-only"), network_by_dhcp)
+    after = outcome(changes)
+    assert "quiet net.ifnames=0\n" in (after["/boot/grub2/grub.cfg"] or "")
+    assert after["/etc/default/grub"] == 'GRUB_CMDLINE_LINUX="crashkernel=auto rhgb quiet net.ifnames=0"\n'
+    assert after[ifcfg.ETH0] == ifcfg.DHCP_ETH0
+    assert codes(changes) == ["NET-016"]
+
+
+def test_network_service_is_left_to_cloud_init_where_nobody_can_say_how_the_kernel_is_started() -> None:
     text = (Path(__file__).parent.parent / "fixtures/guests/amzn2-network-service.yaml").read_text()
-    changes = done(from_yaml(text.replace("net.ifnames=0", "quiet")), network_by_dhcp)
-    assert outcome(changes)["/etc/sysconfig/network-scripts/ifcfg-eth0"] is None
+    changes = done(
+        from_yaml(text.replace("/etc/default/grub", "/etc/default/boot").replace("eth0", "ens192")), network_by_dhcp
+    )
+    assert ifcfg.ETH0 not in outcome(changes)
     assert codes(changes) == ["NET-012"]
+
+
+def test_a_card_that_was_called_eth0_is_taken_to_be_called_so_again_where_nothing_says_more() -> None:
+    text = (Path(__file__).parent.parent / "fixtures/guests/amzn2-network-service.yaml").read_text()
+    changes = done(from_yaml(text.replace("/etc/default/grub", "/etc/default/boot")), network_by_dhcp)
+    assert outcome(changes)[ifcfg.ETH0] == ifcfg.DHCP_ETH0
+    assert codes(changes) == []
 
 
 def test_networkmanager_comes_before_ifupdown_because_it_takes_any_card_that_is_not_named() -> None:
@@ -283,42 +310,6 @@ def test_a_guest_whose_network_nobody_knows_is_an_error_and_stays_as_it_is() -> 
     assert [(finding.code, finding.severity) for finding in changes.findings] == [("NET-001", Severity.ERROR)]
 
 
-def test_wicked_is_left_to_cloud_init_and_told() -> None:
-    suse = from_yaml(
-        """
-        os: {id: sles, version_id: "15.5"}
-        files:
-          /usr/lib/systemd/system/wicked.service: "[Install]\\nWantedBy=multi-user.target\\n"
-          /etc/systemd/system/multi-user.target.wants/wicked.service: {link: /usr/lib/systemd/system/wicked.service}
-          /etc/sysconfig/network/ifcfg-eth0: "IPADDR='10.0.0.4/24'\\nBOOTPROTO='static'\\n"
-        """
-    )
-    changes = done(suse, network_by_dhcp)
-    assert changes.effects == ()
-    assert codes(changes) == ["NET-010"]
-
-
-def test_files_elsewhere_that_name_the_old_network_are_told_with_their_lines() -> None:
-    changes = done(guest("debian12-ifupdown-static"), network_by_dhcp)
-    assert [finding.text for finding in changes.findings if finding.code == "NET-007"] == [
-        '/etc/dhcp/dhclient.conf names ens192, which the new machine does not have: line 6: interface "ens192" {',
-        "/etc/hosts names 10.20.30.40, which the new machine does not have: line 2: 10.20.30.40 web1.corp.example.com web1",
-        "/etc/keepalived/keepalived.conf names ens192, 10.20.30.40, which the new machine does not have: "
-        "line 3: interface ens192; line 5: unicast_src_ip 10.20.30.40",
-    ]
-
-
-def test_an_address_is_found_only_where_it_stands_for_itself() -> None:
-    words = frozenset({"10.0.0.1", "ens192"})
-    text = "a 10.0.0.1\nb 110.0.0.1\nc 10.0.0.11\nd 10.0.0.1/24\n# 10.0.0.1\ne ens192.20 ens1920\nf=ens192;\ng 10.0.0.1:80\n"
-    assert [line for _, _, line in lines_with(text, words)] == [
-        "a 10.0.0.1",
-        "d 10.0.0.1/24",
-        "f=ens192;",
-        "g 10.0.0.1:80",
-    ]
-
-
 def test_a_static_resolv_conf_gives_way_to_resolved_where_that_is_at_work() -> None:
     text = (Path(__file__).parent.parent / "fixtures/guests/ubuntu2204-netplan-static.yaml").read_text()
     static = from_yaml(
@@ -343,132 +334,3 @@ def test_a_static_resolv_conf_gives_way_to_resolved_where_that_is_at_work() -> N
 )  # fmt: skip
 def test_dhclient_conf_is_read_as_statements(before: str, after: str) -> None:
     assert dns.without_statements(before, dns.overrides) == after
-
-
-# The renderers' own parsers
-
-
-def write(after: MemoryGuest, folder: Path, *below: str) -> Path:
-    """Write what is below some folders of a guest to a folder of this machine."""
-    for path, entry in after.tree.items():
-        if not path.startswith(below):
-            continue
-        real = folder / path[1:]
-        real.parent.mkdir(parents=True, exist_ok=True)
-        match entry:
-            case Folder():
-                real.mkdir(exist_ok=True)
-            case Link(target=target):
-                real.symlink_to(target)
-            case _:
-                real.write_text((shown(entry) or "").replace(" /etc/network", f" {folder}/etc/network"))
-                real.chmod(entry.mode)
-    return folder
-
-
-@pytest.mark.parametrize("name", ["debian12-ifupdown-static", "debian12-ifupdown-bond"])
-def test_ifquery_reads_what_ifupdown_gets(run: Run, tmp_path: Path, name: str) -> None:
-    after = applied(run, guest(name), network_by_dhcp)
-    folder = write(after, tmp_path, "/etc/network")
-    (folder / "etc/network/interfaces.d/50-cloud-init").write_text("auto ens3\niface ens3 inet dhcp\n")
-    ifquery = ["ifquery", "-i", str(folder / "etc/network/interfaces")]
-    listed = subprocess.run([*ifquery, "--list"], capture_output=True, text=True, check=True)
-    assert listed.stderr == ""
-    assert {"lo", "ens3"} <= set(listed.stdout.split())
-    known = subprocess.run([*ifquery, "magalu"], capture_output=True, text=True, check=False)
-    assert (known.returncode, known.stderr) == (0, "")
-
-
-def test_networkings_drop_in_is_sound(run: Run, tmp_path: Path) -> None:
-    after = applied(run, guest("debian12-ifupdown-static"), network_by_dhcp)
-    folder = write(after, tmp_path, "/etc/systemd/system/networking.service.d")
-    unit = folder / "etc/systemd/system/networking.service"
-    unit.write_text("[Service]\nType=oneshot\nExecStart=/bin/true\n")
-    said = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
-    assert str(folder) not in said.stderr
-
-
-def test_netplan_makes_dhcp_for_both_of_its_backends(run: Run, tmp_path: Path) -> None:
-    after = applied(run, guest("ubuntu2204-netplan-static"), network_by_dhcp)
-    folder = write(after, tmp_path, "/etc/netplan")
-    cloud = "network: {version: 2, ethernets: {ens3: {match: {macaddress: fa:16:3e:00:00:01}, set-name: ens3, dhcp4: true}}}\n"
-    (folder / "etc/netplan/50-cloud-init.yaml").write_text(cloud)
-    subprocess.run(["netplan", "generate", "--root-dir", str(folder)], check=True)
-    made = {path.name: path.read_text() for path in (folder / "run/systemd/network").glob("*.network")}
-    assert sorted(made) == [
-        "10-netplan-br-inner.network",
-        "10-netplan-ens3.network",
-        "10-netplan-zz-magalu-en.network",
-        "10-netplan-zz-magalu-eth.network",
-    ]
-    assert "Name=en*\n" in made["10-netplan-zz-magalu-en.network"]
-    assert "DHCP=yes\n" in made["10-netplan-zz-magalu-en.network"]
-
-
-def test_nmcli_reads_the_profile() -> None:
-    command = ["nmcli", "--offline", "connection", "modify", "connection.zone", ""]
-    read = subprocess.run(command, input=keyfiles.DHCP, capture_output=True, text=True, check=True)
-    kept = [line for line in keyfiles.DHCP.splitlines() if line and not line.startswith("#")]
-    assert [line for line in read.stdout.splitlines() if line in kept] == kept
-
-
-ROOM = """
-set -e
-mkdir -p /run/netns /run/network
-mount -t tmpfs none /run/netns; mount -t tmpfs none /run/network; mount -t tmpfs none /var/lib/dhcp
-cp /etc/resolv.conf "$1/resolv.conf"; mount --bind "$1/resolv.conf" /etc/resolv.conf
-ip link set lo up
-ip netns add server
-ip link add "$2" type veth peer name server0 netns server
-ip netns exec server ip address add 10.9.0.1/24 dev server0
-ip netns exec server ip link set server0 up
-ip netns exec server dnsmasq --keep-in-foreground --port=0 --interface=server0 --bind-interfaces --user=root \\
-    --dhcp-range=10.9.0.50,10.9.0.90,1h --leasefile-ro --dhcp-option=6,10.9.0.2 --log-facility="$1/dnsmasq.log" &
-server=$!
-sleep 1
-ifup --interfaces="$1/etc/network/interfaces" --all 2>"$1/ifup.log"
-ifquery --interfaces="$1/etc/network/interfaces" --state "$2"
-ip -4 -oneline address show dev "$2" | awk '{print $4}'
-pgrep --count --exact dhclient
-grep nameserver /etc/resolv.conf
-ifdown --interfaces="$1/etc/network/interfaces" --all 2>/dev/null
-kill $server
-"""
-"""A network of its own with a DHCP server in it, where a card of a new name appears. What is printed is what became of the card."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("card", "cloud_init", "state"),
-    [
-        ("ens3", "", "ens3=magalu"),
-        ("eth0", "", "eth0=magalu"),
-        ("enp1s0", "auto enp1s0\niface enp1s0 inet dhcp\n", "enp1s0=enp1s0"),
-        ("ens3", "allow-hotplug ens3\niface ens3 inet dhcp\n", "ens3=magalu"),
-    ],
-)  # fmt: skip
-def test_ifupdown_brings_a_new_card_up_exactly_once(
-    run: Run, tmp_path: Path, card: str, cloud_init: str, state: str
-) -> None:
-    folder = write(applied(run, guest("debian12-ifupdown-static"), network_by_dhcp), tmp_path, "/etc/network")
-    if cloud_init:
-        (folder / "etc/network/interfaces.d/50-cloud-init").write_text(cloud_init)
-    room = [
-        "unshare",
-        "--mount",
-        "--net",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "bash",
-        "-c",
-        ROOM,
-        "room",
-        str(folder),
-        card,
-    ]
-    said = subprocess.run(room, capture_output=True, text=True, check=True, timeout=60)
-    shown, address, clients, server = said.stdout.split("\n")[:4]
-    assert shown == state
-    assert address.startswith("10.9.0.")
-    assert (clients, server) == ("1", "nameserver 10.9.0.2")

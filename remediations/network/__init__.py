@@ -1,69 +1,21 @@
 """The network: DHCP on whatever card appears, whichever of Linux's many ways of configuring cards the guest uses."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from migrate.draft import Draft
 from migrate.effects import Severity
 from migrate.remediation import Settings, remediation
 from remediations import systemd
-from remediations.network import dns, ifcfg, ifupdown, keyfiles, netplan, networkd, traces
-from remediations.network.cards import Card, Form, plain
+from remediations.network import dns, ifupdown, ipv6, keyfiles, networkmanager, renaming, traces
+from remediations.network.live import DHCPCD, IFUPDOWN, KEYFILES, NETPLAN, NETWORKD, RENDERERS, Renderer, live
+from remediations.network.model import Form, Interface, Method, family_of
 
+__all__ = ["IFUPDOWN", "lacks_resolver", "live", "network_by_dhcp"]
 
-@dataclass(frozen=True, slots=True)
-class Renderer:
-    """A program that sets up cards. `forget` makes its files say nothing of any card, `by_dhcp` makes it ask for DHCP on all."""
+FACT = "network before"
 
-    name: str
-    cards: Callable[[Draft], tuple[Card, ...]]
-    forget: Callable[[Draft], None]
-    by_dhcp: Callable[[Draft], None]
-
-
-NETPLAN = Renderer("netplan", netplan.cards, netplan.forget, netplan.by_dhcp)
-NETWORKD = Renderer("systemd-networkd", networkd.cards, networkd.forget, networkd.by_dhcp)
-KEYFILES = Renderer("NetworkManager", keyfiles.cards, keyfiles.forget, keyfiles.by_dhcp)
-IFCFG = Renderer("network.service", ifcfg.cards, ifcfg.forget, ifcfg.by_dhcp)
-IFUPDOWN = Renderer("ifupdown", ifupdown.cards, ifupdown.forget, ifupdown.by_dhcp)
-RENDERERS = (NETPLAN, NETWORKD, KEYFILES, IFCFG, IFUPDOWN)
-
-
-def live(draft: Draft) -> Renderer | None:
-    """Return the renderer that brings up cards on this guest, by what is enabled and not by its distribution.
-
-    NetworkManager comes before ifupdown and network.service: it takes any card that they do not name, so that both would ask
-    for DHCP on the same card. What ours writes is found again by a second call.
-    """
-    if netplan.present(draft):
-        return KEYFILES if netplan.renderer(draft) == "NetworkManager" else NETPLAN
-    if keyfiles.present(draft):
-        return KEYFILES
-    by_networkd = networkd.present(draft)
-    if by_networkd and (networkd.cards(draft) or draft.exists(networkd.OURS)):
-        return NETWORKD
-    if ifcfg.legacy(draft):
-        return IFCFG
-    if ifupdown.present(draft):
-        return IFUPDOWN
-    if by_networkd:
-        return NETWORKD
-    return _installed(draft)
-
-
-def _installed(draft: Draft) -> Renderer | None:
-    """What nothing starts yet, but could be started."""
-    if draft.exists("/usr/sbin/netplan"):
-        return NETPLAN
-    if systemd.unit_file(draft, keyfiles.UNIT):
-        return KEYFILES
-    if systemd.unit_file(draft, networkd.UNIT) and not systemd.enabled(draft, "wicked.service"):
-        return NETWORKD
-    return None
-
-
-OTHERS = ("wicked.service", "dhcpcd.service", "connman.service")
-"""Renderers whose files we do not know how to write. cloud-init knows wicked's."""
+OTHERS = ("connman.service",)
+"""Renderers whose files we do not know how to write."""
 
 
 def lacks_resolver(draft: Draft) -> bool:
@@ -76,33 +28,40 @@ def lacks_resolver(draft: Draft) -> bool:
     "Ask for an address by DHCP on whatever network card appears",
     sources=(
         "Magalu Cloud, custom images: DHCP is mandatory; with a static address the VM stays unreachable for ever",
-        "interfaces(5); netplan(5); systemd.network(5); nm-settings-keyfile(5); initscripts, sysconfig.txt",
+        "interfaces(5); netplan(5); systemd.network(5); nm-settings-keyfile(5); initscripts, sysconfig.txt; ifcfg(5) of wicked; dhcpcd.conf(5)",
         "libguestfs/virt-v2v#99, kubev2v/forklift#1354: a renamed card ends a static configuration",
+        "systemd-networkd-wait-online.service(8): without --any the boot waits two minutes for each card that gets no address",
     ),
 )
 def network_by_dhcp(draft: Draft, settings: Settings) -> None:
     """Fixed addresses, routes and name servers of the source's network go, and whatever card appears asks for DHCP.
 
-    The program that really brings up cards on the guest is found by what is enabled, and gets one configuration that matches any
-    wired card; files of all the others stop naming cards. Loopback, IPv6 autoconfiguration and devices that need no card (bridges
-    without ports, tunnels, dummies) stay. Bonds, VLANs and bridges over cards are given up, and told. The old settings are kept in the
-    report, and files elsewhere in /etc that name an old address, card or MAC are listed. Works for ifupdown, netplan,
-    systemd-networkd, NetworkManager and network.service; anything else is left to cloud-init, and told.
+    The program that really brings up cards on the guest is found by what is enabled and configured, and gets one configuration that
+    matches any wired card; files of all the others stop naming cards. IPv6 is taken as routers and DHCPv6 give it. Loopback and devices that
+    need no card (bridges without ports, tunnels, Wi-Fi, dummies) stay. Bonds, VLANs and bridges over cards are given up, and told. The old
+    settings are kept in the report as a sheet, a line for each interface, and files elsewhere in /etc that name an old address, card or
+    MAC are listed. Works for ifupdown, netplan, systemd-networkd, NetworkManager, network.service, wicked and dhcpcd. Where
+    a card's name must be known, the kernel is told to name cards itself (net.ifnames=0). Anything else is left to cloud-init, and told.
     """
-    cards = tuple(card for renderer in RENDERERS for card in renderer.cards(draft))
+    found = tuple(interface for renderer in RENDERERS for interface in renderer.interfaces(draft))
+    found = (*found, *dns.interfaces(draft))
     chosen = live(draft)
     if chosen is None:
         _tell_unknown(draft)
         return
     for renderer in RENDERERS:
-        renderer.forget(draft)
-    chosen.by_dhcp(draft)
+        renderer.forget(draft, live=renderer is chosen)
+    chosen.by_dhcp(draft, frozenset(interface.name for interface in found))
     _leave_to(draft, chosen)
-    dns.by_dhcp(draft, networkd=chosen in (NETPLAN, NETWORKD))
-    for card in cards:
-        draft.keep("network before", str(card))
-    _tell_lost(draft, cards)
-    traces.tell(draft, cards)
+    if chosen not in (KEYFILES, DHCPCD):  # these take a card by any name
+        renaming.forget(draft)
+    dns.by_dhcp(draft, chosen.writer)
+    for interface in found:
+        draft.keep(FACT, str(interface), interface.to_json())
+    _tell_lost(draft, found)
+    _tell_ipv6(draft, found)
+    ipv6.tell(draft)
+    traces.tell(draft, found)
 
 
 def _leave_to(draft: Draft, chosen: Renderer) -> None:
@@ -114,6 +73,8 @@ def _leave_to(draft: Draft, chosen: Renderer) -> None:
     if chosen in (NETPLAN, NETWORKD) and ifupdown.present(draft) and not ifupdown.names(draft):
         why = f"asks for an address too, on the card that {chosen.name} brings up: cloud-init describes it to ifupdown"
         systemd.disable(draft, "networking.service", why=why)
+    if chosen not in (KEYFILES, IFUPDOWN) and keyfiles.present(draft):
+        networkmanager.leave_cards(draft)
 
 
 def _tell_unknown(draft: Draft) -> None:
@@ -128,41 +89,78 @@ def _tell_unknown(draft: Draft) -> None:
     draft.find(
         "NET-001",
         "nothing that we know brings up a network card on this guest: no netplan, NetworkManager, systemd-networkd, "
-        "network.service or ifupdown",
+        "network.service, wicked, ifupdown or dhcpcd",
         remedy="Install and enable one of them in the source VM.",
         severity=Severity.ERROR,
     )
 
 
-def _tell_lost(draft: Draft, cards: tuple[Card, ...]) -> None:
-    codes = {
-        Form.BOND: ("NET-003", "Each card asks for its own address; a cloud's card needs no bond."),
-        Form.TEAM: ("NET-003", "Each card asks for its own address; a cloud's card needs no team."),
-        Form.VLAN: ("NET-004", "Give the instance a network interface in a VPC of its own for it."),
-        Form.BRIDGE: ("NET-005", "Containers or virtual machines behind it need address translation instead."),
-        Form.OTHER: ("NET-005", "Nothing takes its place."),
-    }
-    plain_cards = []
-    for card in cards:
-        if card.form in codes:
-            code, remedy = codes[card.form]
-            draft.find(code, f"given up: {card}", remedy=remedy)
+_LOST = {
+    Form.BOND: ("NET-003", "Each card asks for its own address; a cloud's card needs no bond."),
+    Form.TEAM: ("NET-003", "Each card asks for its own address; a cloud's card needs no team."),
+    Form.VLAN: ("NET-004", "Give the instance a network interface in a VPC of its own for it."),
+    Form.BRIDGE: ("NET-005", "Containers or virtual machines behind it need address translation instead."),
+    Form.OTHER: ("NET-005", "Nothing takes its place."),
+    Form.TUNNEL: ("NET-005", "It was built on a card by its name: set it up anew in the instance."),
+}
+
+
+def _tell_lost(draft: Draft, found: tuple[Interface, ...]) -> None:
+    cards = []
+    for each in found:
+        if each.stays:
+            _tell_staying(draft, each)
             continue
-        plain_cards.append(card.name)
-        if card.within:
+        if each.form in _LOST:
+            code, remedy = _LOST[each.form]
+            draft.find(code, f"given up: {each}", remedy=remedy)
             continue
-        families = [":" in plain(address) for address in card.addresses]
-        if card.routes or card.more or len(set(families)) < len(families):
+        if each.form is not Form.WHOLE and "*" not in each.name:
+            cards.append(each.name)
+        families = [family_of(address) for address in each.addresses]
+        commands = any(more.startswith("command") for more in each.more)
+        if not each.within and (each.routes or each.rules or commands or len(set(families)) < len(families)):
             draft.find(
                 "NET-002",
-                f"given up, and DHCP gives nothing like it: {card}",
+                f"given up, and DHCP gives nothing like it: {each}",
                 remedy="Set up what is still needed in the VPC, or in the instance.",
             )
-    if len(set(plain_cards)) > 1:
+    names = tuple(dict.fromkeys(cards))
+    if len(names) > 1:
         draft.find(
             "NET-006",
-            f"the VM had {len(set(plain_cards))} network cards ({', '.join(dict.fromkeys(plain_cards))}); every card that the "
-            "instance has will ask for DHCP",
-            remedy="Give the instance as many network interfaces as it needs.",
+            f"the VM had {len(names)} network cards ({', '.join(names)}); every card that the instance has will ask for DHCP",
+            remedy="Give the instance as many network interfaces as it needs: three at most.",
             severity=Severity.NOTE,
         )
+
+
+def _tell_staying(draft: Draft, each: Interface) -> None:
+    """What must be known of other machines to go on: tunnels, whose other end knows the old address, and Wi-Fi, which no instance has."""
+    said = {
+        Form.WIREGUARD: "its peers find this machine by its new public address only",
+        Form.TUNNEL: "its other end must be told the new address",
+        Form.WIFI: "an instance has no such card",
+    }.get(each.form)
+    if said:
+        draft.find(
+            "NET-014",
+            f"left as it is, and {said}: {each}",
+            remedy="See that it still makes sense in the instance.",
+            severity=Severity.NOTE,
+        )
+
+
+def _tell_ipv6(draft: Draft, found: tuple[Interface, ...]) -> None:
+    off = tuple(_off(found))
+    if off:
+        draft.find(
+            "NET-009",
+            f"IPv6 was switched off for {', '.join(dict.fromkeys(off))}; every card takes it now as the network gives it",
+            remedy="An instance's IPv6 address is public: see that its security group lets in only what it is to.",
+            severity=Severity.NOTE,
+        )
+
+
+def _off(found: tuple[Interface, ...]) -> Iterator[str]:
+    return (each.name for each in found if each.ipv6 is Method.OFF and not each.stays)

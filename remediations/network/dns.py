@@ -1,24 +1,35 @@
 """Name servers: who writes /etc/resolv.conf on the new machine, and what would still send questions to the old network.
 
 Sources: resolv.conf(5); systemd-resolved.service(8), "/etc/resolv.conf"; resolved.conf(5); dhclient.conf(5) ("supersede");
-dhclient-script(8): it writes a regular resolv.conf anew with each lease; resolvconf(8), "/etc/resolvconf/resolv.conf.d".
+dhclient-script(8): it writes a regular resolv.conf anew with each lease; resolvconf(8), "/etc/resolvconf/resolv.conf.d"; resolvconf.conf(5);
+netconfig(8): it leaves a resolv.conf alone that somebody has changed; dhcpcd-run-hooks(8), "/etc/resolv.conf.head".
 """
 
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 from migrate.draft import Draft
 from migrate.guest import Kind, Link
 from remediations import ini, shell_variables, systemd
+from remediations.network.model import Form, Interface, is_no
 
 RESOLV = "/etc/resolv.conf"
 RESOLVED = "systemd-resolved.service"
 STUB = "../run/systemd/resolve/stub-resolv.conf"
+UPLINK = "../run/systemd/resolve/resolv.conf"
+"""The servers themselves, for a guest whose systemd-resolved does not listen."""
+NETCONFIG = "/etc/sysconfig/network/config"
 
 PROVIDERS = frozenset({"168.63.129.16"})
 """Public addresses that answer inside of one cloud only: Azure's. (AWS's and Google's are link-local.)"""
+
+DOMAINS = re.compile(
+    r"(.*\.)?(reddog\.microsoft\.com|internal\.cloudapp\.net|compute\.internal|ec2\.internal|google\.internal)|c\..*\.internal"
+)
+"""Domains that only one cloud's own servers know: Azure's, AWS's, Google's."""
 
 _MODIFIERS = ("supersede", "prepend", "append", "default")
 _ROUTING = frozenset(
@@ -37,13 +48,28 @@ def of_the_old_network(address: str) -> bool:
 
 
 def without_old_servers(text: str) -> str:
-    """Return a resolv.conf without the name servers of the old network."""
-    kept = []
-    for line in text.splitlines(keepends=True):
-        words = line.split()
-        if not (len(words) > 1 and words[0] == "nameserver" and of_the_old_network(words[1])):
-            kept.append(line)
-    return "".join(kept)
+    """Return a resolv.conf without the name servers of the old network, and without domains that only its cloud knew."""
+    return "".join(map(_without_old, text.splitlines(keepends=True)))
+
+
+def _without_old(line: str) -> str:
+    match line.split():
+        case ["nameserver", address, *_] if of_the_old_network(address):
+            return ""
+        case ["search" | "domain" as key, *names] if any(DOMAINS.fullmatch(name) for name in names):
+            kept = [name for name in names if not DOMAINS.fullmatch(name)]
+            return f"{key} {' '.join(kept)}\n" if kept else ""
+    return line
+
+
+def servers(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the name servers and the domains of a resolv.conf, this machine itself left out."""
+    lines = [line.split() for line in text.splitlines()]
+    dns = (
+        words[1] for words in lines if len(words) > 1 and words[0] == "nameserver" and not words[1].startswith("127.")
+    )
+    search = (name for words in lines if words[:1] in (["search"], ["domain"]) for name in words[1:])
+    return tuple(address for address in dns if address != "::1"), tuple(search)
 
 
 MOST_BLOCKS = 100
@@ -127,7 +153,37 @@ def without_old_resolved(text: str) -> str:
 # The draft
 
 
-def by_dhcp(draft: Draft, *, networkd: bool) -> None:
+class Writer(Enum):
+    """Who tells the guest the name servers that DHCP gives."""
+
+    RESOLVED = "systemd-resolved"
+    NETWORKMANAGER = "NetworkManager"
+    NETCONFIG = "netconfig"
+    CLIENT = "the DHCP client"
+
+
+def interfaces(draft: Draft) -> Iterator[Interface]:
+    """Yield what is set for all cards: in a resolv.conf that nothing writes, and in what is put into one."""
+    resolv = draft.load(RESOLV) if draft.kind(RESOLV) is not Kind.OTHER else None
+    written = isinstance(resolv, Link) and "run/" in resolv.target
+    heads = (f"/etc/resolvconf/resolv.conf.d/{name}" for name in ("base", "head", "tail"))
+    for path in (*(() if written else (RESOLV,)), *heads):
+        dns, search = servers(draft.read(path) or "")
+        if dns:
+            yield Interface("all cards", (path,), Form.WHOLE, dns=dns, search=search)
+    for path in ("/etc/systemd/resolved.conf", *draft.glob("/etc/systemd/resolved.conf.d/*.conf")):
+        said = [
+            (key, value.split())
+            for section, key, value in ini.settings(draft.read(path) or "", continued=True)
+            if section == "Resolve"
+        ]
+        dns = tuple(word for key, words in said if key == "DNS" for word in words)
+        search = tuple(word for key, words in said if key == "Domains" for word in words)
+        if dns or search:
+            yield Interface("all cards", (path,), Form.WHOLE, dns=dns, search=search)
+
+
+def by_dhcp(draft: Draft, writer: Writer) -> None:
     """What DHCP says about names counts: nothing names the old network's servers, and something writes resolv.conf."""
     why = "sends questions to name servers that only the source's network has"
     for path in (
@@ -137,34 +193,92 @@ def by_dhcp(draft: Draft, *, networkd: bool) -> None:
         *draft.glob("/etc/dhcp/dhclient-*.conf"),
     ):
         draft.edit(path, lambda text: without_statements(text, overrides), why=why)
-    for name in ("base", "head", "tail", "original"):
-        draft.edit(f"/etc/resolvconf/resolv.conf.d/{name}", without_old_servers, why=why)
+    for path in (
+        *(f"/etc/resolvconf/resolv.conf.d/{name}" for name in ("base", "head", "tail", "original")),
+        "/etc/resolv.conf.head",
+        "/etc/resolv.conf.tail",
+    ):
+        draft.edit(path, without_old_servers, why=why)
     draft.edit("/etc/resolvconf.conf", _without_openresolv, why=why)
+    draft.edit(NETCONFIG, without_old_netconfig, why=why)
     for path in ("/etc/systemd/resolved.conf", *draft.glob("/etc/systemd/resolved.conf.d/*.conf")):
         draft.edit(path, without_old_resolved, why=why)
-    _resolv_conf(draft, networkd, why)
+    _resolv_conf(draft, writer, why)
 
 
-def _resolv_conf(draft: Draft, networkd: bool, why: str) -> None:
-    entry = draft.load(RESOLV) if draft.kind(RESOLV) is not Kind.OTHER else None
-    if isinstance(entry, Link) and "run/" in entry.target:
+def _resolv_conf(draft: Draft, writer: Writer, why: str) -> None:
+    """The file is written by somebody on the new machine, and names none of the old servers until then."""
+    if draft.kind(RESOLV) is Kind.OTHER:
+        return
+    if writer is Writer.RESOLVED and not systemd.enabled(draft, RESOLVED) and not systemd.masked(draft, RESOLVED):
+        systemd.enable(draft, RESOLVED, why="tells programs the name servers, which systemd-networkd leaves to it")
+    resolved = systemd.enabled(draft, RESOLVED)
+    entry = draft.load(RESOLV)
+    if isinstance(entry, Link) and not draft.exists(RESOLV) and "run/" in entry.target:
+        if _is_written(draft, entry.target, writer):
+            return
+        dangles = "leads to a file that nothing on the new machine writes"
+        if resolved:
+            draft.link(RESOLV, _resolveds(draft), why=dangles)
+        elif writer is not Writer.RESOLVED:  # its package is installed later, and brings the right link
+            draft.remove(RESOLV, why=dangles)
         return
     text = draft.read(RESOLV) or ""
-    if networkd and not systemd.enabled(draft, RESOLVED) and not systemd.masked(draft, RESOLVED):
-        systemd.enable(draft, RESOLVED, why="tells programs the name servers, which systemd-networkd leaves to it")
-    if systemd.enabled(draft, RESOLVED):
-        if without_old_servers(text) != text or not text.strip():
-            draft.link(RESOLV, STUB, why="is where systemd-resolved tells the name servers that DHCP gives")
-        return
-    draft.edit(RESOLV, without_old_servers, why=why)
+    old = without_old_servers(text) != text
+    if resolved:
+        if old or not text.strip():
+            draft.link(
+                RESOLV, _resolveds(draft), why="is where systemd-resolved tells the name servers that DHCP gives"
+            )
+    elif isinstance(entry, Link) and not draft.exists(RESOLV):
+        draft.remove(RESOLV, why="leads nowhere")
+    elif old and writer is Writer.NETCONFIG:
+        draft.remove(RESOLV, why=f"{why}, and netconfig writes no file anew that somebody has changed")
+    else:
+        draft.edit(RESOLV, without_old_servers, why=why)
+
+
+def _is_written(draft: Draft, target: str, writer: Writer) -> bool:
+    """Whether something on the new machine writes the file in /run that a link leads to."""
+    for part, there in (
+        ("systemd/resolve", systemd.enabled(draft, RESOLVED)),
+        ("NetworkManager", writer is Writer.NETWORKMANAGER),
+        ("netconfig", writer in (Writer.NETCONFIG, Writer.NETWORKMANAGER)),
+        ("resolvconf", any(draft.exists(f"{folder}/resolvconf") for folder in ("/sbin", "/usr/sbin", "/usr/bin"))),
+        ("connman", systemd.enabled(draft, "connman.service")),
+    ):
+        if f"run/{part}/" in target:
+            return there
+    return True  # by a program that we do not know
+
+
+def _resolveds(draft: Draft) -> str:
+    paths = ("/etc/systemd/resolved.conf", *draft.glob("/etc/systemd/resolved.conf.d/*.conf"))
+    said = (each for path in paths for each in ini.settings(draft.read(path) or "", continued=True))
+    listens = [value.lower() for section, key, value in said if (section, key) == ("Resolve", "DNSStubListener")]
+    return UPLINK if listens and is_no(listens[-1]) else STUB
 
 
 def nobody_writes_it(draft: Draft) -> bool:
     """Whether resolv.conf names no server and nothing would write the ones that systemd-networkd learns by DHCP."""
     entry = draft.load(RESOLV) if draft.kind(RESOLV) is not Kind.OTHER else None
-    if (isinstance(entry, Link) and "run/" in entry.target) or systemd.enabled(draft, RESOLVED):
+    if systemd.enabled(draft, RESOLVED):
+        return False
+    if isinstance(entry, Link) and "run/" in entry.target and "systemd/resolve" not in entry.target:
         return False
     return not re.search(r"^\s*nameserver\s", without_old_servers(draft.read(RESOLV) or ""), re.MULTILINE)
+
+
+def without_old_netconfig(text: str) -> str:
+    """Return SUSE's settings of netconfig without static servers of the old network, under a policy that takes those of DHCP."""
+    found = shell_variables.variables(text)
+    static = found.get("NETCONFIG_DNS_STATIC_SERVERS", "").split()
+    kept = [address for address in static if not of_the_old_network(address)]
+    if kept != static:
+        text = shell_variables.assigned(text, "NETCONFIG_DNS_STATIC_SERVERS", " ".join(kept))
+    if found.get("NETCONFIG_DNS_POLICY", "auto") in ("", "STATIC"):
+        text = shell_variables.assigned(text, "NETCONFIG_DNS_POLICY", "auto")
+    return text
 
 
 def _without_openresolv(text: str) -> str:
