@@ -77,7 +77,7 @@ def compared(said: Changes, done: Changes, left: Changes, old: Guest, new: Guest
     """Compare what was said with what was done, with what a second look would still do, and with the guest before and after."""
     effects = [Drift(_not_as_said(text)) for text in differences(changes_value(said), changes_value(done))]
     if not effects and said.digest != done.digest:
-        effects = [Drift("the content of a file that is kept secret is not the one that was said")]
+        effects = [Drift(_unseen(said, done))]
     unmet = [
         Drift(f"a second look still wants {counted(count, 'change')} by {by}")
         for by, count in _by(left.effects).items()
@@ -102,6 +102,14 @@ def _not_as_said(text: str) -> str:
         if text.startswith(old):
             return new + text.removeprefix(old)
     return f"done otherwise: {text}"
+
+
+def _unseen(said: Changes, done: Changes) -> str:
+    """What is otherwise where each effect looks the same."""
+    if all(effect in done.effects for effect in said.effects):
+        by = dict.fromkeys(one.by for one, other in zip(said.effects, done.effects, strict=False) if one != other)
+        return f"done in another order than said: {', '.join(by)}"
+    return "the content of a file that is kept secret is not the one that was said"
 
 
 def _by(effects: Sequence[Effect]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from fixtures.guests import guest as fixture
 from fixtures.guests import names
 from fixtures.machines import built
 from migrate.draft import Draft
-from migrate.effects import Changes, Removal
+from migrate.effects import Changes, Edit, Removal
 from migrate.errors import GuestError
 from migrate.guest import Entry, File, Folder, Kind, Link, MakeSwapFile, Package, Rebuild
 from migrate.guests.memory import Held, MemoryGuest
@@ -243,3 +243,22 @@ def test_a_real_guest_comes_out_as_its_preview_says_and_no_file_more(tmp_path: P
 def test_what_cannot_go_is_not_rehearsed(tmp_path: Path) -> None:
     answer = asked("preview", samples.raw(tmp_path), "--rehearse", "--format", "floppy")
     assert answer.code == 2
+
+
+def test_another_order_is_drift(run: Run) -> None:
+    old, new = before(), before()
+    told = preview(run, old, (tidy_up,), Settings())
+    done = remediate(run, new, (tidy_up,), Settings(), "rehearse")
+    first, second, *rest = done.effects
+    found = compared(told, Changes((second, first, *rest)), Changes(), old, new)
+    assert texts(found) == ["done in another order than said: tidy-up"]
+
+
+def test_a_secret_that_came_out_otherwise_is_drift_without_being_told(run: Run) -> None:
+    guest = MemoryGuest({"/etc/shadow": File(b"root:one:\n", 0o640)})
+    edit, other = (
+        Edit("x", "is old", "/etc/shadow", None, File(text, 0o640)) for text in (b"root:two:\n", b"root:six:\n")
+    )
+    found = compared(Changes((edit,)), Changes((other,)), Changes(), guest, guest)
+    assert texts(found)[0] == "the content of a file that is kept secret is not the one that was said"
+    assert "root:" not in str(texts(found))
