@@ -12,12 +12,14 @@ import pytest
 
 from adapters.sandbox import Sandbox
 from fixtures.machines import built
+from migrate import preview
 from migrate.effects import Changes
 from migrate.job import Job, Jobs
 from migrate.outcome import Imported
 from migrate.run import Run
 from tests import file_samples as samples
 from tests.cloud import box_credentials, qemu_img, s3
+from tests.preview_guests import ordinary
 from tests.program import Started, asked, commands, environment, keys_in, repaired_job, started
 
 SECRETS = {
@@ -465,6 +467,29 @@ def test_a_plan_that_is_not_the_approved_one_is_not_uploaded(box: Sandbox, sandb
     answer = asked("vm", tmp_path / "disk.raw", *words)
     assert answer.code == 2
     assert f"the plan is {Changes().plan} now, not 7f3a91c4 as approved" in answer.err
+    assert sandboxed.ledger.left() == ()
+
+
+@pytest.mark.slow
+def test_with_the_approved_preview_it_is_told_what_has_changed_since(sandboxed: Job, tmp_path: Path) -> None:
+    file = tmp_path / "preview.json"
+    file.write_text(json.dumps(preview.to_json(ordinary())))
+    words: list[str | Path] = [
+        "vm",
+        tmp_path / "disk.raw",
+        "--name",
+        str(sandboxed.image_name),
+        "--sandbox",
+        "--no-prove",
+    ]
+    words += ["--approve", file, "--work", tmp_path / "work"]
+    answer = asked(*words)
+    assert answer.code == 2
+    assert "as approved; nothing was touched" in answer.err
+    assert "  no longer: write /etc/hosts (files)\n" in answer.err
+    told = asked(*words, "--output", "json").json
+    assert told["status"] == "failed"
+    assert "no longer: rebuild the initramfs (disk)" in told["differences"]
     assert sandboxed.ledger.left() == ()
 
 
