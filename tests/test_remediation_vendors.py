@@ -244,6 +244,14 @@ def test_a_circle_of_links_where_a_vendor_leaves_things_is_passed_by() -> None:
     assert outcome(done(to, LEFTOVERS, *AZURES)) == {}
 
 
+def test_what_python_compiled_of_a_package_is_left_to_its_scripts() -> None:
+    to = from_yaml(
+        "packages: {walinuxagent: {files: [/usr/lib/python3/dist-packages/azurelinuxagent/agent.py]}}\n"
+        "files: {/usr/lib/python3/dist-packages/azurelinuxagent/__pycache__/agent.cpython-311.pyc: x}\n"
+    )
+    assert outcome(done(to, *AZURES)) == {}
+
+
 def test_what_is_neither_file_nor_folder_is_passed_by_unless_its_folder_goes() -> None:
     to = from_yaml("files: {/var/log/vmware-x: {other: true}, /etc/systemd/system/waagent.service: {other: true}}\n")
     assert outcome(done(to, LEFTOVERS, *AZURES)) == {}
@@ -433,6 +441,12 @@ def test_only_arguments_of_another_cloud_go_from_the_kernels_command_line() -> N
     to = from_yaml(f"files: {{/boot/grub/grub.cfg: 'linux /vmlinuz-6 {words}'}}\n")
     assert outcome(done(to, kernel_argument_removal(VENDORS))) == {
         "/boot/grub/grub.cfg": "linux /vmlinuz-6 root=x rootwait console=ttyS0 rd.emergency=reboot"
+    }
+
+
+def test_quotes_and_line_ends_of_dos_do_not_hide_an_argument() -> None:
+    assert outcome(done(guest("centos7-azure-swap"), kernel_argument_removal(VENDORS))) == {
+        "/etc/default/grub": "GRUB_CMDLINE_LINUX='console=ttyS0'\r\n"
     }
 
 

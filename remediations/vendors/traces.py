@@ -204,7 +204,9 @@ def _folders(draft: Draft, pattern: str) -> Sequence[str]:
 
 
 def _holds_files(draft: Draft, folder: str) -> bool:
-    """Whether a path is a folder with something other than folders in it."""
+    """Whether a path is a folder with something other than folders in it. What Python compiled does not count: a package's scripts take it."""
+    if PurePosixPath(folder).name == "__pycache__":
+        return False
     if draft.real(folder) is None or draft.kind(folder) is not Kind.FOLDER:
         return False
     inside = [f"{folder}/{name}" for name in draft.names(folder)]
