@@ -12,14 +12,14 @@ config/cloud.cfg.tmpl; of the rest: docs.magalu.cloud, custom images (login by k
 """
 
 import posixpath
+import re
 from importlib.resources import files
-from pathlib import PurePosixPath
 
 from migrate.draft import Draft
 from migrate.effects import Severity
 from migrate.login import LOGIN_FACT
 from migrate.remediation import Settings, remediation
-from remediations import cloud_config, openrc, ssh, sshd_config, systemd
+from remediations import cloud_config, openrc, services, ssh, sshd_config, systemd
 from remediations.needed_packages import CLOUD_INIT, SUDO, has
 from remediations.ssh import DEFAULT_USERS, Account, accounts
 from remediations.sshd_config import Lines
@@ -148,6 +148,9 @@ def key_user(draft: Draft) -> str:
 
 
 def _has_shell(account: Account) -> bool:
+    """Whether somebody may log in; a name that a shell would not read as one word is nobody's. Source: useradd(8), "CAVEATS"."""
+    if not re.fullmatch(r"[A-Za-z_][\w.-]*", account.name, re.ASCII):
+        return False
     return posixpath.basename(account.shell) not in ("nologin", "false", "sync")
 
 
@@ -159,26 +162,15 @@ def _start(draft: Draft, why: str) -> bool:
     elif openrc.runs(draft):
         draft.write(f"{openrc.SCRIPTS}/{NAME}", OPENRC, why=why, mode=0o755)
         openrc.enable(draft, NAME, "default", why=why)
-    elif levels := _levels(draft):
-        folder = str(PurePosixPath(levels[0]).parent / "init.d")
+    elif folder := services.scripts(draft):
         draft.write(f"{folder}/{NAME}", SYSV, why=why, mode=0o755)
-        for level in levels:
-            draft.link(f"{level}/S99{NAME}", f"../init.d/{NAME}", why=why)
+        services.enable(draft, NAME, why=why)
     elif systemd.runs(draft):
         draft.write(f"{systemd.OPERATORS}/{NAME}.service", UNIT, why=why)
         systemd.enable(draft, f"{NAME}.service", why=why)
     else:
         return False
     return True
-
-
-def _levels(draft: Draft) -> tuple[str, ...]:
-    """Return the folders of what is started in each runlevel where users log in: Debian's, or Red Hat's."""
-    for above in ("/etc", "/etc/rc.d"):
-        found = tuple(f"{above}/rc{level}.d" for level in "2345" if draft.names(f"{above}/rc{level}.d"))
-        if found:
-            return found
-    return ()
 
 
 def _admit_root(draft: Draft) -> None:

@@ -106,6 +106,7 @@ PASSWD = {
     "ana": "ana:x:1000:1000::/home/ana:/bin/bash",
     "rui": "rui:x:1001:1001::/home/rui:/bin/zsh",
     "svc": "svc:x:1002:1002::/home/svc:/usr/sbin/nologin",
+    "evil": "a';reboot;':x:1003:1003::/home/evil:/bin/bash",
     "app": "app:x:120:120::/srv/app:/bin/bash",
 }
 CONFIG = "users: [default]\nsystem_info: {default_user: {name: rui}}\n"
@@ -121,6 +122,7 @@ CONFIG = "users: [default]\nsystem_info: {default_user: {name: rui}}\n"
         (("root", "ana"), "", True, "", "root"),  # ana could never become root
         (("root", "ana", "debian"), "ana", False, CONFIG, "root"),  # nobody could
         (("root", "svc", "app"), "svc,app", True, "", "root"),  # services' accounts
+        (("root", "evil"), "a';reboot;'", True, "", "root"),  # a name that would end a word of the script
         (("root",), "", True, CONFIG, "root"),  # a user who is not there
         ((), "", False, "", "root"),
     ],
