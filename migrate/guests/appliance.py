@@ -392,8 +392,10 @@ def filesystems_of(call: Calls, tables: Sequence[Table]) -> Iterator[Filesystem]
             if "TYPE" in (said := call.blkid(part.device)):
                 yield filesystem(said, part.device, part.size, part.disk, part.number, part.start, part.partuuid)
     for device in [*call.lvs(), *call.list_md_devices()]:
-        if "TYPE" in (said := call.blkid(device)):
-            yield filesystem(said, device, call.blockdev_getsize64(device), None, None, None, None)
+        # LVM does not activate a volume that lies on a disk that is not here: there is a name and nothing behind it.
+        with suppress(GuestError):
+            if "TYPE" in (said := call.blkid(device)):
+                yield filesystem(said, device, call.blockdev_getsize64(device), None, None, None, None)
 
 
 def _text(call: Calls, path: str) -> str:
