@@ -38,8 +38,22 @@ def assignments(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def variables(text: str) -> Mapping[str, str]:
-    """Return what each name is at the end."""
-    return {name: value for _, name, value in assignments(text) if name}
+    """Return what each name is at the end. Several may be assigned on one line."""
+    found: dict[str, str] = {}
+    for raw, name, value in assignments(text):
+        if name:
+            found |= dict(_on_one_line(raw)) or {name: value}
+    return found
+
+
+def _on_one_line(raw: str) -> Iterator[tuple[str, str]]:
+    """Yield all that `A=1 B=2; C=3` assigns; nothing where a command follows, which alone gets what is before it."""
+    lexer = shlex.shlex(raw, posix=True, punctuation_chars=";")
+    lexer.whitespace_split = True
+    words = [word for word in lexer if word.strip(";") and word != "export"]
+    found = [word.partition("=") for word in words]
+    if all(equals and name.isidentifier() for name, equals, _ in found):
+        yield from ((name, value) for name, _, value in found)
 
 
 def without(text: str, unwanted: Callable[[str, str], bool]) -> str:
