@@ -137,7 +137,7 @@ def _image(draft: Draft, folder: str, version: str, started: tuple[boot_menu.Ent
 def _initramfs(draft: Draft, folder: str, version: str, image: str, started: tuple[boot_menu.Entry, ...]) -> str | None:
     """The boot loader's word counts before a name: it is what the kernel really gets."""
     real = draft.real(image, last=True)
-    for each in started:
+    for each in sorted(started, key=lambda each: not each.starts):
         if each.initrds and each.linux == real:
             return each.initrds[-1]
     names = [version, *_flavours(draft, folder, version)]

@@ -35,7 +35,7 @@ SERVICES = (
 
 LEAVES_SERVICES_OFF = frozenset({"alpine", "arch", "archarm", "manjaro"})
 """Distributions whose packages do not enable what they bring. Source: Alpine wiki, "OpenRC"; Arch wiki, "systemd"."""
-NEW_UNITS = ("cloud-init-main", "cloud-init-local", "cloud-init-network", "cloud-config", "cloud-final")
+NEW_UNITS = ("cloud-init-local", "cloud-init-main", "cloud-init-network", "cloud-config", "cloud-final")
 
 IDENTIFY = "/etc/cloud/ds-identify.cfg"
 SWITCH = "/etc/cloud/cloud-init.disabled"

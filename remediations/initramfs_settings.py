@@ -5,7 +5,6 @@ Alpine's mkinitfs.conf and features.d; mkinitcpio.conf(5).
 """
 
 import re
-import shlex
 from pathlib import PurePosixPath
 
 from migrate.draft import Draft
@@ -16,6 +15,7 @@ MODULES = "/etc/initramfs-tools/modules"
 INITRAMFS_TOOLS = "/etc/initramfs-tools/conf.d/magalu-migrate"
 DRACUT = "/etc/dracut.conf.d/50-magalu-migrate.conf"
 DRACUT_FILES = ("/etc/dracut.conf", "/usr/lib/dracut/dracut.conf.d/*.conf", "/etc/dracut.conf.d/*.conf")
+DRACUT_MODULES = re.compile(r"""^(\s*(?:force_)?(?:add_)?dracutmodules\+?=)["']([^"']*)["']\s*$""")
 MODPROBE = "/etc/modprobe.conf"
 MKINITFS = "/etc/mkinitfs/mkinitfs.conf"
 MKINITCPIO = "/etc/mkinitcpio.conf"
@@ -121,17 +121,16 @@ def with_array_words(text: str, name: str, wanted: tuple[str, ...]) -> str:
 
 
 def without_network_legacy(text: str) -> str:
-    """Return a dracut drop-in that does not ask for the network-legacy module; "" where it asked for nothing else."""
+    """Return a dracut drop-in that does not ask for the network-legacy module; what asked for nothing else is gone."""
     kept = []
-    for raw, name, value in shell_variables.assignments(text):
-        words = value.split()
-        if (
-            not name.startswith(("add_dracutmodules", "dracutmodules", "force_add_dracutmodules"))
-            or "network-legacy" not in words
-        ):
-            kept.append(raw)
-        elif left := [word for word in words if word != "network-legacy"]:
-            kept.append(raw.replace(shlex.quote(value), f'" {" ".join(left)} "'))
+    for line in text.splitlines(keepends=True):
+        found = DRACUT_MODULES.match(line)
+        words = found[2].split() if found else []
+        left = [word for word in words if word != "network-legacy"]
+        if found is None or left == words:
+            kept.append(line)
+        elif left:
+            kept.append(f'{found[1]}" {" ".join(left)} "\n')
     return "".join(kept)
 
 

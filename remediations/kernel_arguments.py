@@ -42,6 +42,7 @@ KERNEL_IMAGE = re.compile(r"/(\$\{?\w*)?(vmlinu[xz]|kernel|bzImage|Image|linux)[
 APPEND_LINE = re.compile(r"^(\s*append\s+)(?!-)(.*)$", re.IGNORECASE)
 VARIABLE_LINE = re.compile(r"^((?:photon|systemd)_cmdline=)(.*)$")
 MENU_VARIABLE = re.compile(r'^(\s*set\s+(?:default_)?kernelopts=")([^"]*)(".*)$')
+MENU_ROOT = re.compile(r"^(\s*set\s+rootpartition=)([\w/=.-]+)$")
 ENTRY_LINE = re.compile(r"^(options\s+)(.*)$")
 ENVIRONMENT_LINE = re.compile(r"^(kernelopts=)(.*)$")
 ENVIRONMENT_SIZE = 1024
@@ -99,6 +100,16 @@ def changed(text: str, change: Change) -> str:
 def menu(text: str, change: Change) -> str:
     """Return a grub.cfg whose entries hand these arguments to Linux."""
     return _each_line(text, lambda line: _menu_line(line, change))
+
+
+def menu_root(text: str, change: Change) -> str:
+    """Return a grub.cfg whose variable for the root, which Photon keeps, is what the argument root= becomes."""
+
+    def line_changed(line: str) -> str:
+        found = MENU_ROOT.match(line)
+        return line if found is None else found[1] + changed(f"root={found[2]}", change).removeprefix("root=")
+
+    return _each_line(text, line_changed)
 
 
 def entry(text: str, change: Change) -> str:
@@ -172,7 +183,13 @@ SETTINGS: tuple[tuple[tuple[str, ...], Callable[[str, Change], str]], ...] = (
 
 def rewrite(draft: Draft, change: Change, *, why: str) -> None:
     """Every command line, and every setting that one is made from, is what `change` makes of it."""
-    for patterns, edit in (*FILES, (DEFAULTS, defaults), *SETTINGS, ((EXTLINUX_SETTINGS,), extlinux_root)):
+    for patterns, edit in (
+        *FILES,
+        (DEFAULTS, defaults),
+        *SETTINGS,
+        (MENUS, menu_root),
+        ((EXTLINUX_SETTINGS,), extlinux_root),
+    ):
         for path in _found(draft, patterns):
             draft.edit(path, lambda text, edit=edit: edit(text, change), why=why)  # type: ignore[misc]
 

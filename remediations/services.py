@@ -51,6 +51,13 @@ def script(draft: Draft, name: str) -> str | None:
     return next((path for folder in SCRIPTS if draft.file(path := f"{folder}/{name}") is not None), None)
 
 
+def scripts(draft: Draft) -> str | None:
+    """Return the folder of the services' scripts, where something starts those in it; None where there is none."""
+    if not any(draft.glob(f"{folder}/rc[2-5].d/*") for folder in LINKS):
+        return None
+    return next((folder for folder in SCRIPTS if draft.exists(folder)), None)
+
+
 def starts(draft: Draft, name: str) -> bool:
     """Whether the service is started at each boot."""
     match init(draft):

@@ -283,3 +283,12 @@ def test_suses_old_settings_are_changed() -> None:
     draft = draft_of(etc__sysconfig__bootloader="DEFAULT_APPEND='quiet rootdelay=300'\nOTHER='rootdelay=300'\n")
     kernel_arguments.drop_arguments(draft, ("rootdelay=*",), "x")
     assert texts(draft) == {"/etc/sysconfig/bootloader": "DEFAULT_APPEND='quiet'\nOTHER='rootdelay=300'\n"}
+
+
+def test_the_root_that_photons_menu_keeps_in_a_variable_is_changed_and_gets_nothing_added() -> None:
+    text = "set rootpartition=/dev/sda2\nset rootpartition=PARTUUID=1-2\nmenuentry x {\n linux /$photon_linux root=$rootpartition\n}\n"
+    draft = Draft(MemoryGuest({"/boot/grub2/grub.cfg": File(text.encode())}))
+    kernel_arguments.rewrite(draft, by_uuid, why="x")
+    kernel_arguments.add(draft, lambda words: ("debug",), why="x")
+    expected = text.replace("=/dev/sda2", "=UUID=1f0d").replace("root=$rootpartition", "root=$rootpartition debug")
+    assert draft.read("/boot/grub2/grub.cfg") == expected
