@@ -3,13 +3,29 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
+from fixtures.guests import names
+from migrate.draft import Draft
 from migrate.effects import Severity
 from migrate.guest import Folder
 from migrate.guests.memory import MemoryGuest, from_yaml
+from migrate.preview.values import changes_json
 from migrate.run import Run
-from remediations.network import dns, ifcfg, ifupdown, keyfiles, netplan, network_by_dhcp, networkd
-from tests.remediation_guests import applied, codes, done, guest, outcome
+from remediations.network import (
+    dns,
+    ifcfg,
+    ifupdown,
+    keyfiles,
+    netplan,
+    network_by_dhcp,
+    networkd,
+    networkmanager,
+    wicked,
+)
+from remediations.network.live import NETCTL, RENDERERS, WICKED, live
+from remediations.network.model import Form
+from tests.remediation_guests import GUESTS, applied, codes, done, guest, outcome
 
 ALL = [
     "debian12-ifupdown-static",
@@ -334,3 +350,277 @@ def test_a_static_resolv_conf_gives_way_to_resolved_where_that_is_at_work() -> N
 )  # fmt: skip
 def test_dhclient_conf_is_read_as_statements(before: str, after: str) -> None:
     assert dns.without_statements(before, dns.overrides) == after
+
+
+# Which renderer is live
+
+
+@pytest.mark.parametrize(
+    ("name", "renderer"),
+    [
+        ("debian12-net-ifupdown-many", "ifupdown"),
+        ("debian9-net-ifupdown-old", "ifupdown"),
+        ("alpine319-net-openrc", "ifupdown"),
+        ("ubuntu2404-net-netplan-merged", "netplan"),
+        ("ubuntu2204-net-netplan-broken", "netplan"),
+        ("ubuntu2004-net-desktop", "NetworkManager"),
+        ("fedora40-net-keyfiles-odd", "NetworkManager"),
+        ("rhel8-net-both-services", "NetworkManager"),
+        ("centos7-net-service-only", "network.service"),
+        ("sles15-net-wicked-bond", "wicked"),
+        ("opensuse15-net-wicked-names", "wicked"),
+        ("debian12-net-networkd-layers", "systemd-networkd"),
+        ("amzn2023-net-nothing", "systemd-networkd"),
+        ("photon3-net-networkd", "systemd-networkd"),
+        ("debian12-net-three-renderers", "systemd-networkd"),
+        ("arch-net-netctl", "systemd-networkd"),
+        ("arch-net-dhcpcd", "dhcpcd"),
+    ],
+)  # fmt: skip
+def test_the_live_renderer_is_found_and_found_again_after_the_change(run: Run, name: str, renderer: str) -> None:
+    found = live(Draft(guest(name)))
+    assert found is not None and found.name == renderer
+    assert live(Draft(applied(run, guest(name), network_by_dhcp))) is found
+
+
+@pytest.mark.parametrize("name", [name for name in names() if "-net-" in name])
+def test_nothing_is_left_that_names_a_certain_card(run: Run, name: str) -> None:
+    after = Draft(applied(run, guest(name), network_by_dhcp))
+    found = live(after)
+    left = [
+        each
+        for renderer in RENDERERS
+        for each in renderer.interfaces(after)
+        if not (each.stays or each.dynamic or each.form is Form.WHOLE or renderer is NETCTL)
+    ]
+    assert found is not None
+    assert [str(each) for each in left] == []
+
+
+def test_one_renderer_alone_is_left_to_ask_where_three_were_started() -> None:
+    changes = done(guest("debian12-net-three-renderers"), network_by_dhcp)
+    assert outcome(changes) == {
+        "/etc/systemd/network/50-static.network": None,
+        "/etc/NetworkManager/system-connections/any.nmconnection": None,
+        "/etc/network/interfaces": "auto lo\niface lo inet loopback\n",
+        networkd.OURS: networkd.DHCP,
+        "/etc/systemd/system/multi-user.target.wants/networking.service": None,
+    }
+
+
+def test_networkmanager_that_would_ask_too_is_told_to_make_no_profiles_of_its_own() -> None:
+    text = (GUESTS / "debian12-net-three-renderers.yaml").read_text()
+    both = from_yaml(
+        text.replace("unmanaged-devices=*,except:type:wifi", "path=/x").replace(
+            "type=ethernet\\n[ipv4]", "type=wifi\\n[ipv4]"
+        )
+    )
+    changes = done(both, network_by_dhcp)
+    assert outcome(changes)[networkmanager.OURS] == networkmanager.LEAVE
+    assert "type=wifi" in (Draft(both).read("/etc/NetworkManager/system-connections/any.nmconnection") or "")
+
+
+# The traps of single guests
+
+
+def test_busyboxs_ifup_gets_its_stanza_in_the_main_file_because_it_takes_no_patterns_in_source() -> None:
+    assert outcome(done(guest("alpine319-net-openrc"), network_by_dhcp))["/etc/network/interfaces"] == (
+        "auto lo\niface lo inet loopback\n\n# Written by magalu-migrate.\nauto eth0\niface eth0 inet dhcp\n"
+    )
+
+
+def test_a_netplan_file_of_a_package_is_hidden_and_one_that_leans_on_itself_is_written_anew() -> None:
+    after = outcome(done(guest("ubuntu2404-net-netplan-merged"), network_by_dhcp))
+    assert after["/etc/netplan/20-vendor.yaml"] == "network: {version: 2}\n"
+    assert "/usr/lib/netplan/20-vendor.yaml" not in after
+    assert "/etc/netplan/10-image.yaml" not in after  # it hides the package's
+    left = yaml.safe_load(after["/etc/netplan/50-cards.yaml"] or "")["network"]
+    assert sorted(left["bridges"]) == ["br-inner"] and sorted(left["tunnels"]) == ["wg0"]
+    assert set(left) == {"version", "bridges", "tunnels"}
+
+
+def test_a_netplan_file_that_is_no_yaml_is_put_aside_because_one_stops_all() -> None:
+    changes = done(guest("ubuntu2204-net-netplan-broken"), network_by_dhcp)
+    after = outcome(changes)
+    assert after["/etc/netplan/50-cards.yaml"] is None
+    assert "10.20.30.40/24" in (after["/etc/netplan/50-cards.yaml.magalu-migrate"] or "")
+    assert after[netplan.OURS] == netplan.DHCP_BY_NETWORKD  # NetworkManager, which a file asks for, is not there
+    assert codes(changes) == ["NET-013"]
+
+
+def test_a_profile_that_networkmanager_ignored_is_told_as_such_and_a_packages_is_hidden() -> None:
+    changes = done(guest("fedora40-net-keyfiles-odd"), network_by_dhcp)
+    told = [fact.text for fact in changes.facts]
+    assert (
+        "ens193: 10.66.0.4/24, NetworkManager ignored the file, which is 0644 "
+        "(/etc/NetworkManager/system-connections/open.nmconnection)"
+    ) in told
+    assert (
+        "Conexão cabeada 1: 10.20.30.40/24 10.20.30.41/24, IPv6 off, gateway 10.20.30.1, DNS 10.20.0.53, "
+        "route 172.16.0.0/12 via 10.20.30.254 metric 100, MAC 00:50:56:aa:bb:cc "
+        "(/etc/NetworkManager/system-connections/Conexão cabeada 1.nmconnection)"
+    ) in told
+    assert not any("segredo" in text for text in told)
+    after = outcome(changes)
+    assert after[f"{keyfiles.FOLDER}/11111111-2222-4333-8444-555555555555.nmmeta"] == "-> /dev/null"
+    assert f"{keyfiles.FOLDER}/casa.nmconnection" not in after
+    assert after["/etc/resolv.conf"] is None  # a link to systemd-resolved's, which is not there
+
+
+def test_networkds_files_of_packages_are_hidden_and_the_boot_waits_for_any_card() -> None:
+    changes = done(guest("debian12-net-networkd-layers"), network_by_dhcp)
+    after = outcome(changes)
+    assert after["/etc/systemd/network/10-appliance.network"] == "-> /dev/null"
+    assert "/etc/systemd/network/20-cards.network" not in after  # hidden already
+    assert after["/etc/systemd/network/10-netplan-eth0.network.d"] is None
+    assert after[networkd.WAIT_DROP_IN] == (
+        "# Written by magalu-migrate.\n[Service]\nExecStart=\nExecStart=/lib/systemd/systemd-networkd-wait-online --any\n"
+    )
+    waits = "/etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online@bond0.service"
+    assert after[waits] is None
+    assert after["/etc/resolv.conf"] == "-> ../run/systemd/resolve/resolv.conf"  # the stub does not listen there
+
+
+def test_photons_old_systemd_gets_the_old_words_and_ipv6_back() -> None:
+    changes = done(guest("photon3-net-networkd"), network_by_dhcp)
+    after = outcome(changes)
+    assert after[networkd.OURS] == networkd.DHCP_OLD
+    assert after["/etc/systemd/network/99-dhcp-en.network"] is None
+    assert networkd.WAIT_DROP_IN not in after  # 239 knows no --any
+    assert codes(changes) == ["NET-009"]
+
+
+def test_wicked_gets_three_cards_by_the_kernels_names_and_only_the_first_is_waited_for() -> None:
+    changes = done(guest("opensuse15-net-wicked-names"), network_by_dhcp)
+    after = outcome(changes)
+    assert [path for path in wicked.OURS if after[path] == wicked.FIRST] == ["/etc/sysconfig/network/ifcfg-eth0"]
+    assert [path for path in wicked.OURS if after[path] == wicked.FURTHER] == [
+        "/etc/sysconfig/network/ifcfg-eth1",
+        "/etc/sysconfig/network/ifcfg-eth2",
+    ]
+    assert (
+        after["/etc/default/grub"]
+        == 'GRUB_CMDLINE_LINUX_DEFAULT="splash=silent quiet"\nGRUB_CMDLINE_LINUX="net.ifnames=0"\n'
+    )
+    assert "net.ifnames=0\n" in (after["/boot/grub2/grub.cfg"] or "")
+    assert after["/etc/resolv.conf"] is None
+    assert codes(changes) == ["NET-016", "NET-002", "NET-006"]
+
+
+def test_wickeds_settings_for_the_whole_guest_take_what_dhcp_says() -> None:
+    after = outcome(done(guest("sles15-net-wicked-bond"), network_by_dhcp))
+    assert after["/etc/sysconfig/network/routes"] == "172.31.0.0/16 - - br-inner\n"
+    assert after["/etc/sysconfig/network/config"] == (
+        'NETCONFIG_DNS_POLICY=auto\nNETCONFIG_DNS_STATIC_SEARCHLIST="corp.example.com"\n'
+        'NETCONFIG_DNS_STATIC_SERVERS=9.9.9.9\nWAIT_FOR_INTERFACES="30"\n'
+    )
+    assert after["/etc/sysconfig/network/dhcp"] == "DHCLIENT_SET_DEFAULT_ROUTE=yes\nDHCLIENT_PRIMARY_DEVICE=''\n"
+    assert "/etc/sysconfig/network/ifcfg-br-inner" not in after
+    assert "/etc/default/grub" not in after  # the kernel names cards there already
+
+
+def test_sles_11_has_wickeds_files_under_a_script_of_the_name_of_red_hats() -> None:
+    old = from_yaml(
+        """
+        os: {id: sles, version_id: "11.4"}
+        files:
+          /sbin/initctl: ""
+          /etc/rc.d: {link: init.d}
+          /etc/init.d/network: "#!/bin/sh\\n"
+          /etc/init.d/rc3.d/S05network: {link: ../network}
+          /etc/sysconfig/network/ifcfg-eth0: "STARTMODE='auto'\\nIPADDR='10.0.0.4/24'\\n"
+        """
+    )
+    assert live(Draft(old)) is WICKED
+    assert outcome(done(old, network_by_dhcp)) == dict(wicked.OURS)
+
+
+def test_dhcpcd_is_told_to_leave_no_card_alone() -> None:
+    assert outcome(done(guest("arch-net-dhcpcd"), network_by_dhcp))["/etc/dhcpcd.conf"] == (
+        "# Inform the DHCP server of our hostname for DDNS.\nhostname\npersistent\n\n\ninterface wlan0\nmetric 400\n"
+    )
+
+
+def test_netctls_profiles_are_read_and_systemd_networkd_takes_their_place() -> None:
+    changes = done(guest("arch-net-netctl"), network_by_dhcp)
+    after = outcome(changes)
+    wants = "/etc/systemd/system/multi-user.target.wants"
+    assert after[f"{wants}/netctl@a\\x20card.service"] is None
+    assert f"{wants}/netctl-auto@wlan0.service" not in after
+    assert after[f"{wants}/systemd-networkd.service"] == "-> /usr/lib/systemd/system/systemd-networkd.service"
+    assert "/etc/netctl/a card" not in after
+
+
+def test_what_switches_ipv6_off_elsewhere_is_told_line_by_line_and_stays() -> None:
+    changes = done(guest("debian12-net-ifupdown-many"), network_by_dhcp)
+    (told,) = [finding.text for finding in changes.findings if finding.code == "NET-015"]
+    assert told == (
+        "IPv6 is switched off outside of the network's configuration, and stays so: "
+        "/etc/sysctl.d/60-no-ipv6.conf line 2: net.ipv6.conf.all.disable_ipv6 = 1; "
+        "/etc/sysctl.d/60-no-ipv6.conf line 4: net/ipv6/conf/ens192/accept_ra=0"
+    )
+    assert "/etc/sysctl.d/60-no-ipv6.conf" not in outcome(changes)
+
+
+def test_a_renderer_that_we_do_not_know_is_told_by_its_name() -> None:
+    gentoo = from_yaml(
+        """
+        os: {id: gentoo}
+        files:
+          /sbin/openrc: ""
+          /etc/conf.d/net: 'config_eth0="10.0.0.4/24"'
+          /etc/runlevels/default/net.eth0: {link: /etc/init.d/net.eth0}
+          /etc/runlevels/boot/net.lo: {link: /etc/init.d/net.lo}
+        """
+    )
+    changes = done(gentoo, network_by_dhcp)
+    assert changes.effects == ()
+    assert [(finding.code, "netifrc" in finding.text) for finding in changes.findings] == [("NET-010", True)]
+
+
+# The sheet
+
+
+def test_the_sheet_for_programs_holds_all_that_the_network_can_be_built_from_again() -> None:
+    changes = done(guest("debian12-net-networkd-layers"), network_by_dhcp)
+    found = {fact.data["name"]: fact.data for fact in changes.facts if isinstance(fact.data, dict)}
+    assert found["bond0"] == {
+        "name": "bond0",
+        "kind": "bond",
+        "files": ["/etc/systemd/network/40-bond0.network", "/etc/systemd/network/bond0.netdev"],
+        "ipv4": "static",
+        "ipv6": "off",
+        "addresses": ["10.20.30.40/24", "10.20.30.41/24"],
+        "gateways": ["10.20.30.1"],
+        "dns": ["10.20.0.53"],
+        "search": ["corp.example.com"],
+        "routes": [{"to": "172.16.0.0/12", "via": "10.20.30.254", "options": "metric 50"}],
+        "rules": ["From=10.20.30.41 Table=100"],
+        "macs": ["00:50:56:aa:bb:cc"],
+        "mtu": 9000,
+        "bond": {"mode": "802.3ad", "ports": ["ens192", "ens224"]},
+        "remarks": ["VLAN vlan20", "the boot does not wait for it"],
+    }
+    assert found["vlan20"]["vlan"] == {"id": 20, "parent": "bond0"}
+    assert found["br20"]["bridge"] == {"ports": ["vlan20"]}
+    assert found["wg0"]["stays"] is True
+
+
+def test_the_sheet_reaches_the_previews_json() -> None:
+    facts = changes_json(done(guest("debian12-net-ipv6-only"), network_by_dhcp))["facts"]
+    assert facts == [
+        {
+            "name": "network before",
+            "text": "ens192: 2001:db8:20::40/64, gateway 2001:db8:20::1, DNS 2001:db8:20::53 (/etc/network/interfaces)",
+            "by": "network-by-dhcp",
+            "data": {
+                "name": "ens192",
+                "kind": "card",
+                "files": ["/etc/network/interfaces"],
+                "ipv6": "static",
+                "addresses": ["2001:db8:20::40/64"],
+                "gateways": ["2001:db8:20::1"],
+                "dns": ["2001:db8:20::53"],
+            },
+        }
+    ]

@@ -14,8 +14,12 @@ __all__ = ["IFUPDOWN", "lacks_resolver", "live", "network_by_dhcp"]
 
 FACT = "network before"
 
-OTHERS = ("connman.service",)
-"""Renderers whose files we do not know how to write."""
+OTHERS = {
+    "connman": ("/etc/systemd/system/*.wants/connman.service", "/etc/runlevels/*/connman"),
+    "netifrc": ("/etc/runlevels/*/net.[!l]*",),
+    "netctl": ("/etc/systemd/system/*.wants/netctl*.service",),
+}
+"""Renderers whose files we do not know how to write, and the links that start them."""
 
 
 def lacks_resolver(draft: Draft) -> bool:
@@ -78,7 +82,7 @@ def _leave_to(draft: Draft, chosen: Renderer) -> None:
 
 
 def _tell_unknown(draft: Draft) -> None:
-    other = next((unit for unit in OTHERS if systemd.enabled(draft, unit)), None)
+    other = next((name for name, links in OTHERS.items() if any(draft.glob(link) for link in links)), None)
     if other:
         draft.find(
             "NET-010",

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from migrate.draft import Draft
+from migrate.guest import Kind
 from remediations import shell_variables, systemd
 from remediations.network import commands, kernel_names
 from remediations.network.model import (
@@ -192,7 +193,12 @@ def files(draft: Draft) -> tuple[tuple[str, str], ...]:
 
 
 def legacy(draft: Draft) -> bool:
-    """Whether network.service of initscripts, and not NetworkManager or wicked under that name, reads the files."""
+    """Whether network.service of initscripts, and not NetworkManager or wicked under that name, reads the files.
+
+    On SUSE's systems before 12, whose script has the same name, /etc/sysconfig/network is a folder.
+    """
+    if draft.kind(GLOBAL) is Kind.FOLDER:
+        return False
     started = draft.glob("/etc/rc[2-5].d/S[0-9][0-9]network") or draft.glob("/etc/rc.d/rc[2-5].d/S[0-9][0-9]network")
     if started:
         return True

@@ -60,11 +60,12 @@ Definitions = Mapping[str, Mapping[str, Definition]]
 
 
 def _dhcp(renderer: str = "") -> str:
+    """Only words that the oldest netplan in use knows (0.36): it refuses a file as a whole for one that it does not."""
     ids = ((f"zz-magalu-{pattern.rstrip('*')}", pattern) for pattern in PATTERNS)
     said = f"      renderer: {renderer}\n" if renderer else ""
     definitions = "".join(
         f'    {name}:\n{said}      match: {{name: "{pattern}"}}\n      dhcp4: true\n      dhcp6: true\n'
-        "      dhcp-identifier: mac\n      accept-ra: true\n"
+        "      dhcp-identifier: mac\n"
         for name, pattern in ids
     )
     return f"# Written by magalu-migrate. Whatever card appears asks for DHCP.\nnetwork:\n  version: 2\n  ethernets:\n{definitions}"

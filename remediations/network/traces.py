@@ -63,6 +63,8 @@ _COMMON = frozenset({"eth0"})
 
 _TOKEN = re.compile(r"[0-9A-Fa-f:.-]*[0-9A-Fa-f][.:-][0-9A-Fa-f:.-]*(?:/[\d.]{1,15})?")
 _NAME = re.compile(r"(?<![\w.:-])([A-Za-z][\w.-]{1,14})(?![\w-]|\.\w)")
+_SYSCTL = re.compile(r"\bconf\.([\w-]+)\.")
+"""net.ipv4.conf.ens192.rp_filter: sysctl(8)."""
 _CONTEXT = re.compile(
     r"(interfaces?|iface|dev|device|nic|[io]?ifname|name|zone|bridge|parent|-[io])\W+$", re.IGNORECASE
 )
@@ -120,6 +122,7 @@ def _found(line: str, old: Old) -> Iterator[str]:
             name = word[1].rstrip(".-")
             if name in old.names and (re.search(r"\d", name) or _CONTEXT.search(line[: word.start()])):
                 yield name
+        yield from (name for name in _SYSCTL.findall(line) if name in old.names)
     for match in _TOKEN.finditer(line):
         before, after = line[: match.start()][-1:], line[match.end() :][:1]
         if before.isalnum() or before == "_" or after.isalnum() or after == "_":

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from migrate.draft import Draft
+from migrate.guest import Kind
 from remediations import shell_variables, systemd
 from remediations.network import kernel_names
 from remediations.network.model import (
@@ -163,7 +164,9 @@ def files(draft: Draft) -> tuple[tuple[str, str], ...]:
 
 
 def present(draft: Draft) -> bool:
-    return systemd.enabled(draft, UNIT)
+    """Whether it is started at boot, or its forerunner, the script `network` of SLES 11, which reads the same files."""
+    script = draft.kind(FOLDER) is Kind.FOLDER and bool(draft.glob("/etc/init.d/rc[2-5].d/S[0-9][0-9]network"))
+    return systemd.enabled(draft, UNIT) or script
 
 
 def interfaces(draft: Draft) -> tuple[Interface, ...]:
