@@ -71,6 +71,13 @@ def test_the_ssh_server_starts_by_its_own_unit_again(name: str) -> None:
     assert to.paths("eic_run_authorized_keys") == []
 
 
+def test_a_drop_in_that_a_script_wrote_goes_before_the_package_whose_script_would_take_it() -> None:
+    to = moved("ubuntu2004-aws-hibernation")
+    steps = [(effect.by, getattr(effect, "path", "packages")) for effect in to.said.effects]
+    drop_in = ("stop-vendor-units", "/lib/systemd/system/ssh.service.d/ec2-instance-connect.conf")
+    assert steps.index(drop_in) < steps.index(("remove-aws-packages", "packages"))
+
+
 def test_an_operators_drop_in_beside_instance_connects_stays() -> None:
     to = moved("rocky9-aws-monitored")
     assert to.paths("sshd.service.d/") == ["/usr/lib/systemd/system/sshd.service.d/limits.conf"]

@@ -68,8 +68,12 @@ def unit_stop(of: Sequence[Vendor]) -> Remediation:
         "stop-vendor-units",
         "Not start what belongs to another cloud",
         "The links by which systemd starts the agents of other clouds go before their packages do, as `systemctl disable` would take them: a "
-        "package's scripts know its own units, but not those that an agent enabled for each network card. What a package owns goes with it.",
-        ("systemctl(1), disable; systemd.unit(5)", "amazon-ec2-net-utils, policy-routes@.service"),
+        "package's scripts know its own units, but not those that an agent enabled for each network card. So do files that such scripts wrote, "
+        "as the drop-in by which EC2 Instance Connect starts the SSH server. What a package owns goes with it.",
+        (
+            "systemctl(1), disable; systemd.unit(5)",
+            "amazon-ec2-net-utils, policy-routes@.service; aws-ec2-instance-connect-config, debian/postinst and prerm",
+        ),
         act,
     )
 

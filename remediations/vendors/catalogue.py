@@ -14,6 +14,7 @@ A vendor's file says, and may leave out all but the first two:
       - {why: is a log of VMware's agents, paths: [/var/log/vmware-*]}
       - {why: holds keys, paths: [/var/lib/x], secrets: true}
       - {why: knows the repositories' server, paths: [/etc/x], last: true}     goes with last_packages
+      - {why: …, paths: [/etc/y], first: true}                                 goes before packages, whose scripts may take it
     lists:                            files in which an installer wrote down what it installed, a path a line
       - {why: …, path: /etc/vmware-tools/locations, pattern: 'file (?P<path>\\S+)( \\d+)?', within: [/usr/lib/vmware-tools/*]}
     lines:                            each line of these files that matches as a whole goes, or becomes `instead`
@@ -58,11 +59,16 @@ class _Part(BaseModel):
 
 
 class Leftovers(_Part):
-    """Paths that go for one reason. Of `secrets`, nothing but the path is shown, ever; `last` ones go when the repositories' clients do."""
+    """Paths that go for one reason. Of `secrets`, nothing but the path is shown, ever; `last` ones go when the repositories' clients do.
+
+    `first` ones are written by a package's scripts, and so of no package, and may be taken by its scripts: they go before it does, so that
+    what is previewed is what is done.
+    """
 
     why: str
     paths: tuple[str, ...]
     secrets: bool = False
+    first: bool = False
     last: bool = False
 
 

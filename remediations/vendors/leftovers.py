@@ -15,9 +15,12 @@ MOST_REFUSED = 20
 
 
 def stop(draft: Draft, vendor: Vendor) -> None:
-    """No link that nobody owns starts a unit of the vendor's."""
-    for trace in traces.starts(draft, vendor, Owners(draft)):
+    """No link that nobody owns starts a unit of the vendor's, and nothing is there that scripts of its packages wrote."""
+    owned = Owners(draft)
+    for trace in traces.starts(draft, vendor, owned):
         draft.remove(trace.path, why=trace.why)
+    for trace in tuple(traces.written_by_scripts(draft, vendor)):
+        remove_unowned(draft, trace.path, owned, why=trace.why)
 
 
 def remove(draft: Draft, vendor: Vendor) -> None:

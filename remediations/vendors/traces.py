@@ -99,6 +99,14 @@ def files(draft: Draft, vendor: Vendor, *, last: bool) -> Iterator[Trace]:
                 yield from (Trace(path, group.why) for path in _matching(draft, pattern))
 
 
+def written_by_scripts(draft: Draft, vendor: Vendor) -> Iterator[Trace]:
+    """Yield the files that the scripts of the vendor's packages wrote, and may take."""
+    for group in vendor.leftovers:
+        if group.first:
+            for pattern in group.paths:
+                yield from (Trace(path, group.why) for path in _matching(draft, pattern))
+
+
 def listed(draft: Draft, vendor: Vendor) -> tuple[tuple[Trace, ...], tuple[str, ...]]:
     """Return what the vendor's installers say that they installed and is there, and what is there that they name and is not for us to believe.
 
