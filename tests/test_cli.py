@@ -13,7 +13,9 @@ import pytest
 from adapters.sandbox import Sandbox
 from fixtures.machines import built
 from migrate import preview
+from migrate.cli.terminal import running
 from migrate.effects import Changes
+from migrate.errors import ProofFailed
 from migrate.job import Job, Jobs
 from migrate.outcome import Imported
 from migrate.run import Run
@@ -198,6 +200,19 @@ def test_words_that_cannot_be_meant_are_one_object_with_output_json(words: list[
     assert said in answer.json["error"]
     assert "--help` shows what it takes" in answer.json["hint"]
     assert answer.err == ""
+
+
+def test_a_proof_that_failed_is_told_whole_with_output_json(capsys: pytest.CaptureFixture[str]) -> None:
+    proof = {"held": False, "claims": [{"name": "login", "held": False}], "console": ["no bootable device"]}
+    with pytest.raises(SystemExit) as ended, running("json"):
+        raise ProofFailed("it does not come up", hint="Look at it.", proof=proof)
+    assert ended.value.code == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "status": "failed",
+        "error": "it does not come up",
+        "hint": "Look at it.",
+        "proof": proof,
+    }
 
 
 @pytest.mark.parametrize(
