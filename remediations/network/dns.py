@@ -31,6 +31,12 @@ DOMAINS = re.compile(
 )
 """Domains that only one cloud's own servers know: Azure's, AWS's, Google's."""
 
+_SILENCED = re.compile(
+    r"(?:function\s+)?make_resolv_conf\s*(?:\(\s*\))?\s*\{\s*(?:(?::|true|/bin/true|return(?:\s+0)?)\s*;?\s*)?\}\s*;?",
+    re.DOTALL,
+)
+"""A hook that takes dhclient-script's way to write resolv.conf from it, and nothing else: dhclient-script(8), "HOOKS"."""
+
 _MODIFIERS = ("supersede", "prepend", "append", "default")
 _ROUTING = frozenset(
     {"routers", "subnet-mask", "broadcast-address", "static-routes", "rfc3442-classless-static-routes"}
@@ -140,6 +146,12 @@ def overrides(words: tuple[str, ...]) -> bool:
     return False
 
 
+def silences(text: str) -> bool:
+    """Whether a hook of dhclient's does nothing but keep it from writing resolv.conf."""
+    said = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return _SILENCED.fullmatch(said.strip()) is not None
+
+
 def without_old_resolved(text: str) -> str:
     """Return a resolved.conf without global servers of the old network."""
 
@@ -193,6 +205,13 @@ def by_dhcp(draft: Draft, writer: Writer) -> None:
         *draft.glob("/etc/dhcp/dhclient-*.conf"),
     ):
         draft.edit(path, lambda text: without_statements(text, overrides), why=why)
+    for path in (
+        "/etc/dhclient-enter-hooks",
+        "/etc/dhcp/dhclient-enter-hooks",
+        *draft.glob("/etc/dhcp/dhclient-enter-hooks.d/*"),
+    ):
+        if silences(draft.read(path) or ""):
+            draft.remove(path, why="keeps the DHCP client from writing down the name servers that it gets")
     for path in (
         *(f"/etc/resolvconf/resolv.conf.d/{name}" for name in ("base", "head", "tail", "original")),
         "/etc/resolv.conf.head",
