@@ -27,7 +27,9 @@ def browser() -> Iterator[Browser]:
     assert program, "apt-get install chromium-headless-shell (group browser of migrate/system-packages.txt)"
     with sync_playwright() as playwright:
         # As root, as in CI, it starts without a sandbox only; what it opens is our own page.
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        opened = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
         yield opened
         opened.close()
 
