@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from migrate.errors import MigrateError
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -25,3 +27,13 @@ class Ledger(Protocol):
 
     def gone(self, kind: str, **names: str) -> None:
         """What was made under these names is deleted, was never made, or belongs to the user now; a name that is left out matches any."""
+
+
+class NoLedger:
+    """For a glance, which makes nothing: whoever would make something all the same is stopped before it."""
+
+    def will_make(self, kind: str, **names: str) -> None:
+        raise MigrateError(f"a {kind} was about to be made where nothing may be made")
+
+    def gone(self, kind: str, **names: str) -> None:
+        pass

@@ -7,6 +7,7 @@ every path must be one that the preview named, or be explained by a package that
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from migrate.remediate import preview as previewed
 from migrate.remediate import remediate
 from migrate.remediation import Remediation, Settings
 from migrate.run import Run
-from migrate.source import Source, VmRef
+from migrate.source import BlockSource, Source, VmRef
 from migrate.text import counted, one_line
 from migrate.traces import Cause, trace
 from migrate.tree import TreeChange, loaded, tree_changes
@@ -52,7 +53,7 @@ def rehearse(
         return said
     with tempfile.TemporaryDirectory(prefix="rehearse-", dir=SCRATCH) as folder:
         overlay = Path(folder) / "overlay.qcow2"
-        with source.frozen(source.freeze(said.vm, ref.name)) as disks:
+        with _frozen(source, said, ref) as disks:
             if not disks:
                 raise MigrateError(f"{said.vm.name} has no disk to read")
             with disks[0].nbd() as uri:
@@ -71,6 +72,16 @@ def rehearse(
                     found = compared(said.changes, done, left, old, new)
                     stage.summary = found.summary
     return replace(said, rehearsal=found)
+
+
+@contextmanager
+def _frozen(source: Source, said: Preview, ref: VmRef) -> Iterator[Sequence[BlockSource]]:
+    token = source.freeze(said.vm, ref.name)
+    try:
+        with source.frozen(token) as disks:
+            yield disks
+    finally:
+        source.release(token)
 
 
 def compared(said: Changes, done: Changes, left: Changes, old: Guest, new: Guest) -> Rehearsal:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,7 @@ from adapters.magalu.imports import Patience
 from adapters.magalu.target import FILE_LIMIT
 from adapters.sandbox import Exchange, Sandbox
 from adapters.sandbox import sandbox as open_sandbox
+from migrate.address import parse as parse_address
 from migrate.doctor import Check, Checked
 from migrate.errors import MigrateError, UsageError
 from migrate.guest import Guest
@@ -34,7 +36,8 @@ from migrate.guests.rooms import Choice
 from migrate.guests.rooms import Rooms as GuestRooms
 from migrate.guests.rooms import trouble as room_trouble
 from migrate.job import Ledger
-from migrate.ledger import Made
+from migrate.ledger import Ledger as LedgerOfSource
+from migrate.ledger import Made, NoLedger
 from migrate.nbd import served
 from migrate.outcome import JsonObject
 from migrate.pipeline import Prover, Repair, Rooms
@@ -44,7 +47,7 @@ from migrate.proof.proof import to_json as proof_json
 from migrate.proof.prove import prove
 from migrate.remediation import Remediation
 from migrate.run import Note, Run
-from migrate.source import Firmware, Source, VmRef
+from migrate.source import Firmware, LiveSource, Source, VmRef
 from migrate.target import ObjectRef
 from migrate.text import shown
 from remediations import BUILTIN
@@ -74,15 +77,81 @@ class Place:
     work: Path
 
 
-def source(run: Run, address: str, disk_format: str | None) -> tuple[Source, VmRef]:
-    """Return the source that an address names, and the one VM there."""
-    if "://" in address:
-        raise UsageError(
-            f"{shown(address)}: live sources are not built in yet",
-            hint="Give a disk file, an OVA or an OVF: export the VM from its cloud first.",
-        )
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How a live source is reached and read; each source takes what concerns it. Nothing here is secret, nothing changes the disk.
+
+    `ca` is a file with a further root certificate, `thumbprint` the server's own certificate, which is trusted then instead of any root.
+    """
+
+    ca: Path | None = None
+    thumbprint: str | None = None
+    transport: str = "auto"
+    vddk_libdir: Path | None = None
+
+    def request(self) -> dict[str, JsonValue]:
+        """What `clean` needs to reach the source again."""
+        return {"ca": str(self.ca) if self.ca else None, "thumbprint": self.thumbprint}
+
+    @classmethod
+    def of_request(cls, said: JsonValue) -> "SourceOptions":
+        if not isinstance(said, dict):
+            return cls()
+        ca, thumbprint = said.get("ca"), said.get("thumbprint")
+        return cls(Path(str(ca)) if ca else None, str(thumbprint) if thumbprint else None)
+
+
+def is_live(address: str) -> bool:
+    """Whether it names a cloud or a hypervisor's management, where something must be made before a disk can be read."""
+    return "://" in address
+
+
+@contextmanager
+def source(
+    run: Run,
+    address: str,
+    disk_format: str | None,
+    ledger: LedgerOfSource | None = None,
+    options: SourceOptions = SourceOptions(),
+) -> Iterator[tuple[Source, VmRef]]:
+    """Open the source that an address names; yield it with the one VM there. Without a ledger a live one can be described, not frozen."""
+    if is_live(address):
+        with live_source(run, address, ledger or NoLedger(), options) as live:
+            found = tuple(islice(live.vms(), 2))
+            if len(found) != 1:
+                raise UsageError(
+                    f"{shown(address)} names {'no VM' if not found else 'more than one VM'}; one was wanted",
+                    hint=f"`magalu-migrate list '{shown(address)}'` shows what there is." if found else None,
+                )
+            yield live, found[0]
+        return
     files = FileSource(run, Path(address).absolute(), disk_format)
-    return files, next(files.vms())
+    yield files, next(files.vms())
+
+
+@contextmanager
+def live_source(run: Run, address: str, ledger: LedgerOfSource, options: SourceOptions) -> Iterator[LiveSource]:
+    """Open the cloud of an address. Raise UsageError where its library is not installed."""
+    where = parse_address(address)
+    match where.scheme:
+        case _:
+            raise UsageError(
+                f"{shown(address)}: {where.scheme} is not built in yet",
+                hint="Give a disk file, an OVA or an OVF: export the VM from its cloud first.",
+            )
+    yield
+
+
+def take_back_source(run: Run, request: Mapping[str, JsonValue], made: Sequence[Made], ledger: Ledger) -> Iterator[str]:
+    """Take back what a job made at its live source; yield in words what could not be."""
+    options = SourceOptions.of_request(request.get("source"))
+    with live_source(run, str(request.get("address")), ledger, options) as live:
+        yield from live.undo(made)
+
+
+def is_of_source(made: Made) -> bool:
+    """Whether a line of a ledger is of a live source ("vmware/snapshot") and not of the target."""
+    return "/" in made.kind
 
 
 class Host:

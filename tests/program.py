@@ -189,11 +189,11 @@ def keys_in(box: Sandbox, bucket: str, prefix: str) -> list[str]:
 
 def repaired_job(run: Run, work: Path, disk: Path, overlay: Path, name: str, cloud: Mapping[str, Any]) -> Job:
     """The job that `vm DISK --name NAME` left which ended between repair and proof; `overlay` is its qcow2."""
-    source, ref = wiring.source(run, str(disk), None)
     options = GuestOptions(None, "auto", (), False, None, work, "json")
-    job = Jobs(work).find(ref.name, options.request(ref, name, cloud))
-    job.named(name)
-    job.finish("freeze", Frozen(token=source.freeze(source.describe(ref), name)))
+    with wiring.source(run, str(disk), None) as (source, ref):
+        job = Jobs(work).find(ref.name, options.request(ref, name, cloud))
+        job.named(name)
+        job.finish("freeze", Frozen(token=source.freeze(source.describe(ref), name)))
     overlay.rename(job.overlay)
     changes = cast(JsonObject, changes_json(Changes()))
     job.finish("remediate", Repaired(changes=changes, firmware=Firmware.BIOS, login=None, root_grows=True))

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from migrate import show, wiring
 from migrate.cli.bundle import bundle
 from migrate.cli.commands import Commands
 from migrate.cli.convert import convert
+from migrate.cli.opened import blank_jobs_go, opened
 from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
 from migrate.cli.preview import preview
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
@@ -59,10 +59,9 @@ def inspect(address: str, options: GuestOptions) -> None:
     Example: magalu-migrate inspect erp01.vmdk
     """
     with running(options.output) as run:
-        source, ref = wiring.source(run, address, options.disk_format)
-        found = look(
-            run, source, ref, wiring.rooms(wiring.Host(), options.room, root=options.root), (), options.settings
-        )
+        rooms, settings = wiring.rooms(wiring.Host(), options.room, root=options.root), options.settings
+        with opened(run, address, options.disk_format, options.work, options.source) as (source, ref):
+            found = look(run, source, ref, rooms, (), settings)
     if options.output == "json":
         print_json(previews.inventory_json(found))
     else:
@@ -138,16 +137,19 @@ def vm(
         settings, offers = options.settings, options.offers
         approved = None if approve is None else previews.approval(approve)
         # Asked quietly before a job is made of it, and again by the job: what is refused at a glance leaves nothing behind.
-        first, ref = wiring.source(Run(outer.work, stop=outer.stop), address, options.disk_format)
-        first.describe(ref)
+        quiet = Run(outer.work, stop=outer.stop)
+        with wiring.source(quiet, address, options.disk_format, options=options.source) as (first, ref):
+            first.describe(ref)
         place = wiring.Place(sandbox, region, bucket, int(size_limit * 10**9), options.work)
         job = Jobs(options.work).find(ref.name, options.request(ref, name, wiring.cloud(outer, place)))
-        with job.locked(), _blank_jobs_go(job), job.scratch() as scratch:
+        with job.locked(), blank_jobs_go(job), job.scratch() as scratch:
             image = job.named(wiring.image_name(ref.name) if name is None else name)
             host = wiring.Host()
             run = Run(scratch, outer.listener, outer.stop)
-            source, ref = wiring.source(run, address, options.disk_format)
-            with wiring.target(run, place, job.ledger) as target:
+            with (
+                wiring.source(run, address, options.disk_format, job.ledger, options.source) as (source, ref),
+                wiring.target(run, place, job.ledger) as target,
+            ):
                 order = Order(
                     ref=ref,
                     name=image,
@@ -385,18 +387,13 @@ def _clean(run: Run, job: Job, work: Path) -> None:
     with job.locked():
         job.sweep()
         left = job.ledger.left()
-        if left:
+        there = [made for made in left if wiring.is_of_source(made)]
+        here = [made for made in left if not wiring.is_of_source(made)]
+        if there:
+            said = wiring.take_back_source(run, job.request, there, job.ledger)
+            print_lines(Line(f"  {shown(text)}", "yellow") for text in said)
+        if here:
             with wiring.target(run, wiring.place_of(job.request, work), job.ledger) as target:
-                print_lines(Line(f"  {shown(text)}", "yellow") for text in wiring.take_back(target, left))
+                print_lines(Line(f"  {shown(text)}", "yellow") for text in wiring.take_back(target, here))
         job.delete()
         print_lines([Line("  gone", "green")])
-
-
-@contextmanager
-def _blank_jobs_go(job: Job) -> Iterator[None]:
-    """A job that was refused or stopped before it made anything leaves no folder behind."""
-    try:
-        yield
-    finally:
-        if job.is_blank:
-            job.delete()

@@ -1,18 +1,22 @@
 """`convert`: a disk becomes a compressed qcow2, as it is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from migrate import wiring
-from migrate.cli.options import output_option
+from migrate.cli.opened import opened
+from migrate.cli.options import output_option, source_options, work_option
 from migrate.cli.terminal import print_json, print_lines, running
 from migrate.convert import Engine, ImageFile
 from migrate.convert import convert as converted
 from migrate.errors import UsageError
 from migrate.preview import Line
 from migrate.qcow2 import Compression
+from migrate.source import Source, VmRef
 from migrate.text import shown, size
+from migrate.wiring import SourceOptions
 
 
 @click.command(short_help="Make a compressed qcow2 of a disk, as it is.")
@@ -34,9 +38,19 @@ from migrate.text import shown, size
     help="zlib-small takes much longer for some 6 % fewer bytes; zstd sets a feature bit that QEMU before 5.1 does not read.",
 )
 @click.option("--force", is_flag=True, help="Replace the image where there is one.")
+@source_options
+@work_option
 @output_option
 def convert(
-    address: str, image: Path, disk_format: str | None, engine: str, compression: str, force: bool, output: str
+    address: str,
+    image: Path,
+    disk_format: str | None,
+    engine: str,
+    compression: str,
+    force: bool,
+    source: SourceOptions,
+    work: Path,
+    output: str,
 ) -> None:
     """Make a compressed qcow2 of a VM's boot disk, as it is: nothing is repaired.
 
@@ -48,9 +62,11 @@ def convert(
             raise UsageError(
                 f"{shown(str(image))} is there already", hint="Name another file, or replace it with --force."
             )
-        source, ref = wiring.source(run, address, disk_format)
-        vm = source.describe(ref)
-        with source.frozen(source.freeze(vm, ref.name)) as disks, disks[0].nbd() as uri, run.stage("convert") as stage:
+        with (
+            opened(run, address, disk_format, work, source) as (place, ref),
+            _boot_disk(place, ref) as uri,
+            run.stage("convert") as stage,
+        ):
             made = converted(
                 run, uri, image.absolute(), stage.name, engine=Engine(engine), compression=Compression(compression)
             )
@@ -59,6 +75,16 @@ def convert(
         print_json(_to_json(made))
     elif made.blocks:
         print_lines([Line(f"SHA-256 of the disk's blocks: {made.blocks.digest}")])
+
+
+@contextmanager
+def _boot_disk(source: Source, ref: VmRef) -> Iterator[str]:
+    token = source.freeze(source.describe(ref), ref.name)
+    try:
+        with source.frozen(token) as disks, disks[0].nbd() as uri:
+            yield uri
+    finally:
+        source.release(token)
 
 
 def _to_json(made: ImageFile) -> dict[str, object]:

@@ -16,6 +16,9 @@ from migrate.codes import check_waivers
 from migrate.errors import UsageError
 from migrate.remediation import Profile, Settings, check_names
 from migrate.source import VmRef
+from migrate.wiring import SourceOptions
+
+NOT_LIVE = SourceOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class GuestOptions:
     bundle: tuple[Path, ...] = ()
     offline: bool = False
     root: str | None = None
+    source: SourceOptions = NOT_LIVE
 
     @property
     def words(self) -> list[str]:
@@ -51,6 +55,7 @@ class GuestOptions:
         said += [f"--bundle={folder}" for folder in self.bundle]
         said += ["--offline"] if self.offline else []
         said += [f"--root={self.root}"] if self.root else []
+        said += source_words(self.source)
         said += ["--keep-machine-id"] if self.keep_machine_id else []
         return said + ([f"--force-datasource={self.force_datasource}"] if self.force_datasource else [])
 
@@ -64,6 +69,7 @@ class GuestOptions:
             "format": self.disk_format,
             "root": self.root,
             "image": image,
+            **({"source": self.source.request()} if wiring.is_live(ref.address) else {}),
             **cloud,
             "profile": self.profile,
             "skip": [*sorted(set(self.skip))],
@@ -182,6 +188,55 @@ GUEST_OPTIONS = (
 )
 
 
+SOURCE_OPTIONS = (
+    click.option(
+        "--ca",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=True),
+        metavar="FILE",
+        help="Of a live source: trust this root certificate (PEM), too.",
+    ),
+    click.option(
+        "--thumbprint",
+        metavar="SHA",
+        help="Of vSphere: trust the certificate with this SHA-256 (or SHA-1), and no other.",
+    ),
+    click.option(
+        "--transport",
+        type=click.Choice(["auto", "datastore", "nfc", "vddk"]),
+        default="auto",
+        show_default=True,
+        help="Of vSphere: how disks are read.",
+    ),
+    click.option(
+        "--vddk-libdir",
+        type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
+        metavar="FOLDER",
+        help="Of vSphere: VMware's VDDK, for the transport vddk.",
+    ),
+)
+
+
+def source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of live sources; it receives them as `source`."""
+
+    @functools.wraps(command)
+    def with_options(**words: Any) -> None:
+        shared = {name: words.pop(name) for name in SourceOptions.__slots__}
+        command(source=SourceOptions(**shared), **words)
+
+    for option in reversed(SOURCE_OPTIONS):
+        with_options = option(with_options)
+    return with_options
+
+
+def source_words(source: SourceOptions) -> list[str]:
+    """The options of a live source, as they were written."""
+    said = [f"--ca={source.ca}"] if source.ca else []
+    said += [f"--thumbprint={source.thumbprint}"] if source.thumbprint else []
+    said += [f"--transport={source.transport}"] if source.transport != "auto" else []
+    return said + ([f"--vddk-libdir={source.vddk_libdir}"] if source.vddk_libdir else [])
+
+
 def guest_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of GuestOptions; it receives them as `options`."""
 
@@ -190,6 +245,7 @@ def guest_options(command: Callable[..., None]) -> Callable[..., None]:
         shared = {name: words.pop(name) for name in GuestOptions.__slots__}
         command(options=GuestOptions(**shared), **words)
 
+    whole = source_options(with_options)
     for option in reversed(GUEST_OPTIONS):
-        with_options = option(with_options)
-    return with_options
+        whole = option(whole)
+    return whole

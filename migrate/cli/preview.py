@@ -12,6 +12,7 @@ import click
 
 from migrate import hidden, wiring
 from migrate import preview as previews
+from migrate.cli.opened import opened
 from migrate.cli.options import GuestOptions, guest_options
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
 from migrate.errors import NotMigratable, UsageError
@@ -62,10 +63,10 @@ def preview(
         names = [remediation.name for remediation in wiring.REMEDIATIONS]
         check_names("--diff", diff, names, "remediation", "`magalu-migrate remediations list` shows all.")
         _check_place(html)
-        source, ref = wiring.source(run, address, options.disk_format)
         rooms = wiring.rooms(wiring.Host(), options.room, options.offers, options.root)
         ways = rehearse if wants_rehearsal else look
-        found = ways(run, source, ref, rooms, wiring.REMEDIATIONS, settings)
+        with opened(run, address, options.disk_format, options.work, options.source) as (source, ref):
+            found = ways(run, source, ref, rooms, wiring.REMEDIATIONS, settings)
         found = replace(
             found, occasion=Occasion(hidden.sentence(address), datetime.now(UTC), version("magalu-migrate"))
         )

@@ -1,0 +1,38 @@
+"""A VM that is looked at and given back: what that makes at a live source stands in a job's ledger as long as it is there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from migrate import wiring
+from migrate.address import parse
+from migrate.job import Job, Jobs
+from migrate.run import Run
+from migrate.source import Source, VmRef
+from migrate.wiring import SourceOptions
+
+
+@contextmanager
+def opened(
+    run: Run, address: str, disk_format: str | None, work: Path, options: SourceOptions
+) -> Iterator[tuple[Source, VmRef]]:
+    """Open the source of an address with the one VM there. A live one gets a job, gone with what it made; `clean` finds what a dead run left."""
+    if not wiring.is_live(address):
+        with wiring.source(run, address, disk_format) as found:
+            yield found
+        return
+    where = parse(address)
+    name = (where.parts or (where.host,))[-1]
+    job = Jobs(work).find(f"preview-{name}", {"address": address, "source": options.request(), "image": None})
+    with job.locked(), blank_jobs_go(job), wiring.source(run, address, disk_format, job.ledger, options) as found:
+        yield found
+
+
+@contextmanager
+def blank_jobs_go(job: Job) -> Iterator[None]:
+    """A job that was refused or stopped before it made anything, or gave all of it back, leaves no folder behind."""
+    try:
+        yield
+    finally:
+        if job.is_blank:
+            job.delete()
