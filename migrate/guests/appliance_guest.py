@@ -34,6 +34,7 @@ from migrate.guests.labels import ATTRIBUTE, Unlabelled
 from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.packages import Packages
 from migrate.guests.paths import parent, parts
+from migrate.guests.scrub import scrub
 from migrate.guests.system import System
 from migrate.run import Run
 
@@ -215,6 +216,7 @@ class ApplianceGuest:
                 raise GuestError(f"{path} in the guest is a folder that is not empty")
             self._call.rmdir(path)
         elif kind is Kind.LINK or (kind is Kind.FILE and not isinstance(entry, File)):
+            scrub(self._call, [path])
             self._call.rm(path)
         match entry:
             case File():
@@ -244,11 +246,13 @@ class ApplianceGuest:
             case Kind.MISSING:
                 return
             case Kind.FOLDER if path != "/":
+                scrub(self._call, [path])
                 self._call.rm_rf(path)
                 self._folders = {at: kinds for at, kinds in self._folders.items() if not at.startswith(f"{path}/")}
             case Kind.FOLDER:
                 raise GuestError("the root folder of the guest stays as it is")
             case _:
+                scrub(self._call, [path])
                 self._call.rm(path)
         self._forget(path)
 
@@ -299,7 +303,7 @@ class ApplianceGuest:
                 self._make_swap_file(path, size)
 
     def trim(self) -> None:
-        """Blocks that no file uses read as zeros: they are neither copied nor stored."""
+        """Clusters that no file uses read as zeros: they are neither copied nor stored."""
         for mountpoint in self._mounted.mountpoints:
             with suppress(GuestError):  # a file system that cannot be trimmed is only larger
                 self._call.fstrim(mountpoint)

@@ -9,6 +9,7 @@ from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.cell import ROOM
 from migrate.guests.immutable import with_folders
 from migrate.guests.room import Layer, RoomGuest
+from migrate.guests.scrub import scrub
 from migrate.guests.upper import Difference
 
 OURS = "user.overlay."
@@ -46,6 +47,7 @@ def _at(layer: Layer, path: str) -> str:
 
 def _remove(guest: ApplianceGuest, call: Calls, paths: Sequence[str]) -> None:
     """Most are files, and unlink(2) takes a millisecond; rm -rf is a program, and takes 0.2 s under emulation."""
+    scrub(call, paths)
     for path in paths:
         try:
             call.rm(path)
