@@ -46,11 +46,24 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     work = tmp_path_factory.mktemp("w")
     before = asked("preview", source, "--output", "json")
     assert before.code == 0, before
-    words = ["vm", source, "--sandbox", "--name", request.param, "--output", "json", "--work", work]
+    kept = work / "kept.qcow2"
+    words = [
+        "vm",
+        source,
+        "--sandbox",
+        "--name",
+        request.param,
+        "--output",
+        "json",
+        "--keep-image",
+        kept,
+        "--work",
+        work,
+    ]
     answer = asked(*words, "--approve", before.json["changes"]["plan"])
     assert answer.code == 0, answer
     disk = work / "image.raw"
-    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", answer.json["qcow2"]["path"], disk], check=True)
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", kept, disk], check=True)
     return Way(vendor, secrets, source, before.json, answer, disk)
 
 
