@@ -5,7 +5,7 @@ Magalu Cloud gives each card a new MAC and forbids fixed ones (its documentation
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import yaml
@@ -47,15 +47,15 @@ def strip_macs(draft: Draft, settings: Settings) -> None:
     _links(draft)
     _networkd(draft)
     why = "gives the card, or asks it for, a MAC address that the source's card had"
-    for path in ifupdown.files(draft):
+    for path in _own(ifupdown.files(draft)):
         _edit(draft, path, without_hwaddress, why)
     for _, path in ifcfg.files(draft):
         _edit(draft, path, without_ifcfg_macs, why)
     for _, path in wicked.files(draft):
         _edit(draft, path, without_ifcfg_macs, why)
-    for path in keyfiles.files(draft):
+    for path in _own(keyfiles.files(draft)):
         _edit(draft, path, without_keyfile_macs, why)
-    for path in netplan.files(draft):
+    for path in _own(netplan.files(draft)):
         _edit(draft, path, without_netplan_macs, why)
     for path in (*draft.glob("/etc/dhclient*.conf"), *draft.glob("/etc/dhcp/dhclient*.conf")):
         _edit(draft, path, without_client_macs, "tells the DHCP server that this is the source's card")
@@ -208,6 +208,11 @@ def _edit(draft: Draft, path: str, change: Callable[[str], str], why: str) -> No
     draft.edit(path, change, why=why)
 
 
+def _own(paths: Iterable[str]) -> tuple[str, ...]:
+    """The operator's files: those of packages are hidden where they name a card, and not changed."""
+    return tuple(path for path in paths if path.startswith("/etc/"))
+
+
 def _udev(draft: Draft) -> None:
     why = "names a card by a MAC address that only the source's card had"
     for path in draft.glob("/etc/udev/rules.d/*.rules"):
@@ -231,12 +236,12 @@ def _links(draft: Draft) -> None:
 
 
 def _networkd(draft: Draft) -> None:
-    for path in networkd.files(draft, "network"):
+    for path in _own(networkd.files(draft, "network")):
         text = draft.read(path) or ""
         matched = [key for section, key, _ in ini.settings(text, continued=True) if section == "Match"]
         if matched and set(matched) <= _MATCH_KEYS:  # an empty [Match] would match every card, the loopback too
             draft.remove(path, why="is for a card with a MAC address that only the source's card had")
         else:
             _edit(draft, path, without_network_macs, "is tied to a MAC address that only the source's card had")
-    for path in networkd.files(draft, "netdev"):
+    for path in _own(networkd.files(draft, "netdev")):
         _edit(draft, path, without_network_macs, "gives a device the MAC address of a card that the source had")

@@ -42,6 +42,13 @@ DHCP = f"""\
 auto {" ".join(f"/{pattern}=magalu" for pattern in PATTERNS)}
 iface magalu inet dhcp
 """
+DHCP_BEFORE_PATTERNS = """\
+# Written by magalu-migrate. The stanza has a name of its own, so that a card that cloud-init has described in this folder already is
+# not configured twice.
+auto eth0=magalu
+iface magalu inet dhcp
+"""
+"""For versions before 0.8.20. Two stanzas for eth0 would start two DHCP clients, which ifupdown 0.8.41 does in a network namespace."""
 DHCP_ETH0 = """\
 # Written by magalu-migrate.
 auto eth0
@@ -408,7 +415,8 @@ def by_dhcp(draft: Draft, called: frozenset[str]) -> None:
         kernel_names.keep(
             draft, "ifupdown of this version", seen="eth0" in called or INLINE in (draft.read(MAIN) or "")
         )
-        draft.write(OURS, DHCP_ETH0, why="makes the new card, which the kernel calls eth0, ask for DHCP")
+        text = DHCP_ETH0 if "ifupdown2" in draft.packages else DHCP_BEFORE_PATTERNS
+        draft.write(OURS, text, why="makes the new card, which the kernel calls eth0, ask for DHCP")
         return
     draft.write(OURS, DHCP, why=WHY_DHCP)
     draft.write(SETTLE, WAIT, why="lets udev finish first: a pattern matches only cards that are there by then")
