@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from migrate.draft import Draft
@@ -152,6 +152,7 @@ def as_netctl(card: Wanted) -> Interface:
 @pytest.mark.parametrize(
     "read", [as_ifupdown, as_netplan, as_networkd, as_keyfile, as_ifcfg, as_wicked, as_dhcpcd, as_netctl]
 )
+@settings(max_examples=40)
 @given(card=WANTED)
 def test_what_an_administrator_wrote_is_what_the_sheet_says(read: Callable[[Wanted], Interface], card: Wanted) -> None:
     found = read(card)

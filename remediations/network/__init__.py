@@ -6,7 +6,7 @@ from migrate.draft import Draft
 from migrate.effects import Severity
 from migrate.remediation import Settings, remediation
 from remediations import systemd
-from remediations.network import dns, ifupdown, ipv6, keyfiles, networkmanager, renaming, traces
+from remediations.network import dns, ifupdown, ipv6, keyfiles, netplan, networkmanager, renaming, traces
 from remediations.network.live import DHCPCD, IFUPDOWN, KEYFILES, NETPLAN, NETWORKD, RENDERERS, Renderer, live
 from remediations.network.model import Form, Interface, Method, family_of
 
@@ -73,11 +73,14 @@ def _leave_to(draft: Draft, chosen: Renderer) -> None:
 
     cloud-init writes for ifupdown wherever it finds it (cloudinit/net/renderers.py, DEFAULT_PRIORITY), and then two programs
     would ask for DHCP on one card. NetworkManager steps back from what /etc/network/interfaces names, systemd-networkd does not.
+    Where NetworkManager is chosen it takes cards, and elsewhere it makes no profiles of its own.
     """
     if chosen in (NETPLAN, NETWORKD) and ifupdown.present(draft) and not ifupdown.names(draft):
         why = f"asks for an address too, on the card that {chosen.name} brings up: cloud-init describes it to ifupdown"
         systemd.disable(draft, "networking.service", why=why)
-    if chosen not in (KEYFILES, IFUPDOWN) and keyfiles.present(draft):
+    if chosen is KEYFILES:
+        networkmanager.take_cards(draft, by_netplan=netplan.present(draft))
+    elif chosen is not IFUPDOWN and keyfiles.present(draft):
         networkmanager.leave_cards(draft)
 
 

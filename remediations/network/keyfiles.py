@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 
 from migrate.draft import Draft
 from remediations import ini, systemd
-from remediations.network import networkmanager
 from remediations.network.model import (
     OWN,
     UNSPECIFIED,
@@ -307,10 +306,7 @@ def _remove(draft: Draft, path: str, found: Values, why: str) -> None:
 
 
 def by_dhcp(draft: Draft, called: frozenset[str]) -> None:
-    """NetworkManager is enabled, takes wired cards, asks for DHCP on whichever appears, and writes the name servers that it gets."""
+    """NetworkManager is enabled, and asks for DHCP on whichever card appears."""
     draft.write(OURS, DHCP, why=WHY_DHCP, mode=0o600)
     if not systemd.enabled(draft, UNIT):
         systemd.enable(draft, UNIT, why="is what brings up a card whose name is not known before")
-    networkmanager.take_cards(
-        draft, by_netplan=draft.exists("/usr/sbin/netplan") and bool(draft.glob("/*/netplan/*.yaml"))
-    )

@@ -72,7 +72,7 @@ def _networkmanager_rules(draft: Draft) -> bool:
 
 def _installed(draft: Draft) -> Renderer | None:
     """What nothing starts yet, but could be started."""
-    if draft.exists(netplan.PROGRAM):
+    if netplan.installed(draft):
         return NETPLAN
     for unit, renderer in (
         (keyfiles.UNIT, KEYFILES),

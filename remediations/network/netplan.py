@@ -36,7 +36,8 @@ from remediations.network.model import (
 FOLDER = "/etc/netplan"
 FOLDERS = (FOLDER, "/usr/lib/netplan", "/lib/netplan")
 OURS = f"{FOLDER}/90-{OWN}.yaml"
-PROGRAM = "/usr/sbin/netplan"
+PROGRAMS = ("/usr/sbin/netplan", "/lib/netplan/generate", "/usr/libexec/netplan/generate")
+"""The command, and what runs at each boot: since Ubuntu 24.10 the second may be there without the first."""
 
 _FORMS = {
     "ethernets": Form.CARD,
@@ -274,9 +275,13 @@ def files(draft: Draft) -> tuple[str, ...]:
     return tuple(found[name] for name in sorted(found) if found[name] != OURS)
 
 
+def installed(draft: Draft) -> bool:
+    return any(draft.exists(path) for path in PROGRAMS)
+
+
 def present(draft: Draft) -> bool:
     """Whether netplan is installed and has something to say."""
-    return draft.exists(PROGRAM) and bool(draft.glob(f"{FOLDER}/*.yaml") or _networks(draft))
+    return installed(draft) and bool(draft.glob(f"{FOLDER}/*.yaml") or _networks(draft))
 
 
 def renderer(draft: Draft) -> str:
