@@ -102,6 +102,11 @@ class Job:
         """The block map of the disk that was sent."""
         return self.folder / "blocks"
 
+    @property
+    def bandwidth(self) -> Path:
+        """How fast may be sent for this job."""
+        return self.folder / "bandwidth"
+
     def result(self, stage: str, kind: type[Result]) -> Result | None:
         """Return what a finished stage left; None where it has not finished, or an older version of this program left it."""
         left = self._file().stages.get(stage)

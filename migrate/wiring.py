@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from adapters.magalu import (
 from adapters.magalu import Settings as TargetSettings
 from adapters.magalu.imports import Patience
 from adapters.magalu.target import FILE_LIMIT
+from adapters.magalu.uploads import at_once
 from adapters.sandbox import Exchange, Sandbox
 from adapters.sandbox import sandbox as open_sandbox
 from migrate.address import parse as parse_address
@@ -251,10 +252,12 @@ def place_of(request: Mapping[str, JsonValue], work: Path) -> Place:
 
 
 @contextmanager
-def target(run: Run, place: Place, ledger: Ledger) -> Iterator[MagaluTarget]:
-    """Open Magalu Cloud, or the sandbox of the work folder."""
+def target(
+    run: Run, place: Place, ledger: Ledger, sending: Callable[[int], object] = at_once
+) -> Iterator[MagaluTarget]:
+    """Open Magalu Cloud, or the sandbox of the work folder. `sending` holds uploads back."""
     begun = {one.names["name"]: one.names["id"] for one in ledger.left() if one.kind == "image" and "id" in one.names}
-    settings = TargetSettings(bucket=place.bucket, file_limit=place.file_limit)
+    settings = TargetSettings(bucket=place.bucket, file_limit=place.file_limit, sending=sending)
     if not place.sandbox:
         found = find_credentials(Given(region=place.region), os.environ, run)
         where = region(found.region, api_url=os.environ.get(API_URL_ENV), s3_url=os.environ.get(S3_URL_ENV))
@@ -263,7 +266,7 @@ def target(run: Run, place: Place, ledger: Ledger) -> Iterator[MagaluTarget]:
         return
     with open_sandbox(run, place.work / "sandbox", file_limit=place.file_limit) as box:
         where = region(box.credentials.region, api_url=box.api_url, s3_url=box.s3_url)
-        settings = TargetSettings(bucket=place.bucket, file_limit=place.file_limit, patience=SANDBOX_PATIENCE)
+        settings = replace(settings, patience=SANDBOX_PATIENCE)
         with magalu_target(run, where, _credentials(box), ledger, settings, begun) as opened:
             yield opened
 

@@ -13,7 +13,8 @@ from adapters.magalu.images import ImageOrder, Images
 from adapters.magalu.imports import Importer, Patience, is_of_this_program, marked, taken
 from adapters.magalu.regions import Region
 from adapters.magalu.storage import Storage, default_bucket
-from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, PartedUpload
+from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, PartedUpload, at_once
+from adapters.magalu.uploads import Pace as SendingPace
 from migrate.errors import MigrateError, Reason, TargetError, UsageError
 from migrate.ledger import Ledger
 from migrate.run import Note, Run
@@ -43,7 +44,7 @@ URL_SECONDS_MAX = 604_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What may be chosen. `bucket` None means one of our own name; sizes in bytes, times in seconds."""
+    """What may be chosen. `bucket` None means one of our own name; sizes in bytes, times in seconds; `sending` holds uploads back."""
 
     bucket: str | None = None
     part_bytes: int = 32 * MIB
@@ -51,6 +52,7 @@ class Settings:
     url_seconds: int = 72 * 3600
     patience: Patience = field(default_factory=Patience)
     pace: Pace = field(default_factory=Pace)
+    sending: SendingPace = at_once
 
     def __post_init__(self) -> None:
         if not MIN_PART <= self.part_bytes <= MAX_PART:
@@ -126,7 +128,9 @@ class MagaluTarget:
         return self._storage.read(source, offset, length)
 
     def _parted(self, key: str, mark: str, id_: str) -> PartedUpload:
-        return PartedUpload(self._run, self._storage, self.bucket, key, mark, id_, self._settings.part_bytes)
+        return PartedUpload(
+            self._run, self._storage, self.bucket, key, mark, id_, self._settings.part_bytes, self._settings.sending
+        )
 
     def import_image(
         self,

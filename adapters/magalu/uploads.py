@@ -7,7 +7,7 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from adapters.magalu.storage import Part, Storage
 from migrate.errors import TargetError
@@ -22,14 +22,28 @@ MAX_PARTS = 10_000
 """Limits of a multipart upload. Source: Magalu's product limits (10,000 parts); S3's own for the sizes."""
 
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
-CHUNK = MIB
-"""How much goes out between two looks whether the user wants to stop."""
+Pace = Callable[[int], object]
+"""Waits until so many bytes may go."""
+
+
+def at_once(count: int) -> None:
+    """No limit."""
 
 
 class PartedUpload:
     """One unfinished upload. Implements migrate.target.Upload."""
 
-    def __init__(self, run: Run, storage: Storage, bucket: str, key: str, mark: str, id_: str, part_bytes: int) -> None:
+    def __init__(
+        self,
+        run: Run,
+        storage: Storage,
+        bucket: str,
+        key: str,
+        mark: str,
+        id_: str,
+        part_bytes: int,
+        pace: Pace = at_once,
+    ) -> None:
         self._run = run
         self._storage = storage
         self._bucket = bucket
@@ -37,6 +51,7 @@ class PartedUpload:
         self._mark = mark
         self.id = id_
         self.part_bytes = part_bytes
+        self._pace = pace
         self._etags: dict[int, str] = {}
 
     def arrived(self) -> Mapping[int, str]:
@@ -58,7 +73,12 @@ class PartedUpload:
             )
         md5 = hashlib.md5(content, usedforsecurity=False).digest()
         sent = self._storage.send_part(
-            self._bucket, self._key, self.id, number, _Body(content, self._run), base64.b64encode(md5).decode()
+            self._bucket,
+            self._key,
+            self.id,
+            number,
+            _Body(content, self._run, self._pace),
+            base64.b64encode(md5).decode(),
         )
         self._etags[number] = sent.etag
 
@@ -97,11 +117,12 @@ def _md5(etag: str) -> str:
 
 
 class _Body(io.BytesIO):
-    """A part as boto3 reads it: a stop ends it within a chunk."""
+    """A part as boto3 reads it, some KiB at a time: a stop ends it there, and a limit holds it back."""
 
-    def __init__(self, content: bytes, run: Run) -> None:
+    def __init__(self, content: bytes, run: Run, pace: Pace) -> None:
         super().__init__(content)
         self._run = run
+        self._pace = pace
         self._length = len(content)
 
     def __len__(self) -> int:
@@ -109,4 +130,6 @@ class _Body(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._run.check()
-        return super().read(size)
+        content = super().read(size)
+        self._pace(len(content))
+        return content

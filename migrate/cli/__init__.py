@@ -9,6 +9,9 @@ import click
 
 from migrate import preview as previews
 from migrate import show, wiring
+from migrate.bandwidth import Throttle, limit
+from migrate.bandwidth import parse as rate
+from migrate.cli.bandwidth import bandwidth as bandwidth_command
 from migrate.cli.bundle import bundle
 from migrate.cli.commands import Commands
 from migrate.cli.convert import convert
@@ -98,6 +101,11 @@ def inspect(address: str, options: GuestOptions) -> None:
     help="The largest image file that Magalu takes, in 10^9 bytes.",
 )
 @click.option(
+    "--bandwidth",
+    metavar="RATE",
+    help="Send no faster, in bytes a second, e.g. 20M. `magalu-migrate bandwidth` changes it meanwhile.",
+)
+@click.option(
     "--keep-image",
     type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
     help="Write the image to this file, too. Default: it only flows through.",
@@ -122,6 +130,7 @@ def vm(
     keep_object: bool,
     data_disks: str,
     size_limit: float,
+    bandwidth: str | None,
     keep_image: Path | None,
     compression: str,
     options: GuestOptions,
@@ -146,9 +155,12 @@ def vm(
             image = job.named(wiring.image_name(ref.name) if name is None else name)
             host = wiring.Host()
             run = Run(scratch, outer.listener, outer.stop)
+            if bandwidth is not None:
+                limit(job.bandwidth, rate(bandwidth))
+            sending = Throttle(job.bandwidth, run.stop.wait).take
             with (
                 wiring.source(run, address, options.disk_format, job.ledger, options.source) as (source, ref),
-                wiring.target(run, place, job.ledger) as target,
+                wiring.target(run, place, job.ledger, sending) as target,
             ):
                 order = Order(
                     ref=ref,
@@ -181,6 +193,7 @@ def vm(
         print_lines(_summary(outcome, sandbox))
 
 
+main.add_command(bandwidth_command)
 main.add_command(convert)
 main.add_command(verify)
 
