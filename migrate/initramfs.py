@@ -99,6 +99,25 @@ def missing_modules(wanted: frozenset[str], *, inside: frozenset[str], builtin: 
     return wanted - inside - builtin
 
 
+def section(program: bytes, name: str) -> bytes | None:
+    """Return a section of an EFI program, as a unified kernel image holds its initramfs (".initrd"); None where it has none.
+
+    Source: PE format, "Section Table (Section Headers)"; UAPI group, "Unified Kernel Image".
+    """
+    try:
+        (head,) = struct.unpack_from("<I", program, 0x3C)
+        signature, count, optional = struct.unpack_from("<4s2xH12xH", program, head)
+        if program[:2] != b"MZ" or signature != b"PE\0\0":
+            return None
+        for number in range(count):
+            found, size, held, at = struct.unpack_from("<8sI4xII", program, head + 24 + optional + 40 * number)
+            if found.rstrip(b"\0") == name.encode():
+                return program[at : at + min(size, held)]
+    except struct.error:
+        return None
+    return None
+
+
 def cpio(files: Mapping[str, bytes]) -> bytes:
     """Return a newc archive of regular files, always the same bytes for the same files. Source: cpio(5), "New ASCII Format"."""
     members = [*((name.encode(), 0o100644, data) for name, data in sorted(files.items())), (TRAILER.encode(), 0, b"")]

@@ -82,17 +82,24 @@ def builder(draft: Draft) -> Builder | None:
     for kind, programs in PROGRAMS.items():
         if kind is Kind.SUSE_MKINITRD and not _is_suse(draft):
             continue
+        if kind is Kind.INITRAMFS_TOOLS and _is_wrapper(draft):
+            continue
         found = next((path for path in programs if draft.exists(path)), None)
-        if found is None and set(PACKAGES.get(kind, ())) & set(draft.packages):
-            found = programs[0]
         if found is not None:
             return Builder(kind, found)
-    return None
+    named = (kind for kind, names in PACKAGES.items() if set(names) & set(draft.packages))
+    return next((Builder(kind, PROGRAMS[kind][0]) for kind in named), None)
 
 
 def is_old_dracut(draft: Draft) -> bool:
     """Whether it is RHEL 6's, which knows no --no-hostonly and takes every driver by itself. Later ones live in /usr/lib/dracut."""
     return draft.exists("/usr/share/dracut/dracut-functions")
+
+
+def _is_wrapper(draft: Draft) -> bool:
+    """Whether update-initramfs is the one that Debian's dracut brings, from Debian 13 on, and that only calls it."""
+    dracut = any(draft.exists(path) for path in PROGRAMS[Kind.DRACUT])
+    return dracut and "initramfs-tools" not in draft.packages
 
 
 def _is_suse(draft: Draft) -> bool:

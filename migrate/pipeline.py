@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from pydantic import JsonValue
 
 from migrate.blocks import Disk
+from migrate.boot_menu import version_key
 from migrate.convert import make_overlay, move_overlay
 from migrate.draft import Draft
 from migrate.effects import Finding, Severity
@@ -143,7 +144,8 @@ def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation]
     more = (*immutable(guest, changes.effects), *shortages(guest.layout, changes.effects))
     changes = replace(changes, findings=(*changes.findings, *waived(more, settings.waive)))
     draft = Draft(guest)
-    return Preview(vm, guest.os, guest.layout, draft.names("/lib/modules"), login_user(draft, changes.facts), changes)
+    kernels = tuple(sorted(draft.names("/lib/modules"), key=version_key))
+    return Preview(vm, guest.os, guest.layout, kernels, login_user(draft, changes.facts), changes)
 
 
 def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> Outcome:

@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from migrate import boot_menu
 from migrate.draft import Draft
 from migrate.effects import Severity
+from migrate.errors import GuestError
 from migrate.guest import Rebuild
+from migrate.initramfs import modules_inside, section
 from migrate.initramfs_builder import DRIVERS, Builder, builder
 from migrate.kernels import Contents, Kernel, inside, kernels, missing, required
 from migrate.remediation import Settings, remediation
 from remediations import boot_room, initramfs_settings
+
+UNIFIED = tuple(f"{esp}/EFI/Linux/*.efi" for esp in ("/boot/efi", "/efi", "/boot"))
+"""Source: UAPI group, "Boot Loader Specification", type 2."""
 
 NEEDED_DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net")
 """Without these a kernel cannot live on Magalu Cloud. virtio_net is loaded from the root file system, so it may be outside the initramfs."""
@@ -19,6 +24,7 @@ NEEDED_DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net")
     "virtio-in-initramfs",
     "Put the virtio drivers into the initramfs of each kernel that starts",
     sources=(
+        "UAPI group: The Boot Loader Specification; Unified Kernel Image",
         "block-storage examples of Magalu's API: the root disk is /dev/vda, so virtio-blk",
         "kubevirt#11133, dracut#205, mkosi#56: a host-only initramfs without virtio ends in a dracut-initqueue timeout",
         "initramfs-tools(7), initramfs.conf(5), dracut.conf(5), mkinitfs(1), mkinitcpio.conf(5), mkinitrd(8) of SUSE and of RHEL 5",
@@ -42,6 +48,7 @@ def virtio_in_initramfs(draft: Draft, settings: Settings) -> None:
             "No kernel was found: /lib/modules and /boot hold none that belong together.",
             remedy="Check that /boot was taken along.",
         )
+    _tell_unified(draft)
     defaults = boot_menu.defaults(draft)
     for kernel in found:
         starts = draft.real(kernel.image, last=True) in defaults if defaults else kernel == found[-1]
@@ -76,6 +83,31 @@ def _tell_unfit(draft: Draft, kernel: Kernel, *, starts: bool) -> None:
         + (", and make it the default." if starts else "."),
         severity=Severity.ERROR if starts else Severity.NOTE,
     )
+
+
+def _tell_unified(draft: Draft) -> None:
+    """A kernel, its arguments and its initramfs in one program, which may be signed: nothing in it can be changed one by one."""
+    for path in (path for pattern in UNIFIED for path in draft.glob(pattern)):
+        file = draft.file(path)
+        initrd = section(file.content, ".initrd") if file is not None else None
+        if initrd is None:
+            continue
+        try:
+            lacks = (
+                ""
+                if {"virtio_pci", "virtio_blk"} <= modules_inside(initrd)
+                else ", which has no virtio_pci and virtio_blk"
+            )
+        except GuestError as error:
+            lacks = f", which cannot be read: {error.message}"
+        draft.find(
+            "BOOT-009" if lacks else "BOOT-010",
+            f"{path} is a kernel in one program with its arguments and its initramfs{lacks}; it is left as it is.",
+            remedy="See whether it has the drivers built in, or build it anew with them in the source VM."
+            if lacks
+            else None,
+            severity=Severity.WARNING if lacks else Severity.NOTE,
+        )
 
 
 def _tell_left(draft: Draft, kernel: Kernel, absent: frozenset[str]) -> None:

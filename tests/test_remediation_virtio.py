@@ -1,6 +1,7 @@
 """Each builder of an initramfs is told in its own words; room is asked for before anything is changed; what cannot be done is told."""
 
 import re
+import struct
 
 import pytest
 
@@ -9,7 +10,7 @@ from migrate.draft import Draft
 from migrate.effects import RebuildRequest, Severity
 from migrate.guest import File
 from migrate.guests.memory import MemoryGuest, from_yaml
-from migrate.initramfs import modules_inside
+from migrate.initramfs import cpio, modules_inside
 from migrate.initramfs_builder import Kind, builder
 from migrate.run import Run
 from remediations.boot_room import expected
@@ -200,3 +201,30 @@ def test_what_a_kernel_cannot_do_refuses_its_guest(name: str, refused: list[str]
     changes = done(guest(name), virtio_in_initramfs)
     assert [finding.code for finding in changes.findings if finding.severity is Severity.ERROR] == refused
     assert bool(refused) == (changes.effects == ())
+
+
+def unified(initrd: bytes) -> bytes:
+    """The smallest PE file with one section: headers of objdump's reading, and the content behind them."""
+    coff = struct.pack("<4s2HIIIHH", b"PE\0\0", 0x8664, 1, 0, 0, 0, 0, 0)
+    table = struct.pack("<8sIIII16x", b".initrd", len(initrd), 0, len(initrd), 0x100)
+    return (b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x40) + coff + table).ljust(0x100, b"\0") + initrd
+
+
+@pytest.mark.parametrize(
+    ("modules", "told"),
+    [((), Severity.WARNING), (("virtio_pci", "virtio_blk"), Severity.NOTE)],
+    ids=["without", "with"],
+)
+def test_a_unified_kernel_image_is_looked_into_and_left(modules: tuple[str, ...], told: Severity) -> None:
+    image = unified(cpio({f"usr/lib/modules/6.9/kernel/{name}.ko": b"" for name in ("ext4", *modules)}))
+    to = MemoryGuest({"/efi/EFI/Linux/arch-linux.efi": File(image), "/efi/EFI/Linux/other.efi": File(b"MZ not one")})
+    findings = [each for each in done(to, virtio_in_initramfs).findings if each.code in ("BOOT-009", "BOOT-010")]
+    assert [(each.severity, "/efi/EFI/Linux/arch-linux.efi" in each.text) for each in findings] == [(told, True)]
+
+
+def test_debians_dracut_is_the_builder_where_it_took_the_place_of_initramfs_tools() -> None:
+    both = "  /usr/bin/dracut: ''\n  /usr/sbin/update-initramfs: ''\n"
+    found = builder(Draft(of("debian", both)))
+    assert found is not None and found.kind is Kind.DRACUT
+    kept = builder(Draft(from_yaml(f"packages: {{initramfs-tools: }}\nfiles:\n{both}")))
+    assert kept is not None and kept.kind is Kind.INITRAMFS_TOOLS
