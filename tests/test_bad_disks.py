@@ -1,6 +1,8 @@
 """Real disks that hold no guest, several, or a broken one: in the room and in the appliance."""
 
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from migrate.errors import GuestError, NotMigratable, Reason
-from migrate.guest import File, Kind
+from migrate.guest import File, Folder, Kind
 from migrate.guests.appliance import Calls, mount_guest, open_appliance
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.carry import carry
+from migrate.guests.large_folders import LARGE
 from migrate.guests.room import RoomGuest, open_room
 from migrate.run import Run
 from tests.guest_disks import FOLDERS, MIB, START, ext4_disk, overlay_of, put, served, sh
@@ -143,12 +146,22 @@ IN_APPLIANCE = tuple(f"/srv{path}" for path in IN_ROOM)
 """The same once more: an edited file, a removed one, a folder in which one is removed and one is made."""
 
 
+Freed = tuple[frozenset[str], ApplianceGuest, Calls, list[object]]
+
+
 @pytest.fixture(scope="module")
-def freed() -> Iterator[tuple[frozenset[str], ApplianceGuest, Calls]]:
+def freed() -> Iterator[Freed]:
     """A guest with immutable files that were changed in the room and carried, and others that were changed in the appliance."""
     with tempfile.TemporaryDirectory(prefix="mm-") as name:
         run = Run(Path(name))
         put(run.work / "tree", LINUX | FOLDERS | {f"/srv{path}": entry for path, entry in LINUX.items()})
+        many = run.work / "tree" / "var" / "many"
+        (many / "folder").mkdir(parents=True)
+        (many / "link").symlink_to("folder")
+        for number in range(LARGE + 500):
+            (many / f"{number:05}.json").touch()
+        Path(os.fsdecode(os.fsencode(many) + b"/caf\xe9")).touch()
+        shutil.copytree(many, run.work / "tree" / "srv" / "gone", symlinks=True)
         disk = ext4_disk(run.work / "disk.raw", run.work / "tree")
         immutable(disk, *IN_ROOM, *IN_APPLIANCE)
         with served(run, disk, "raw") as uri:
@@ -158,9 +171,39 @@ def freed() -> Iterator[tuple[frozenset[str], ApplianceGuest, Calls]]:
                 with open_room(run, uri, None) as room:
                     told = room.immutable((*IN_ROOM, "/etc/fstab", "/none", '/odd"name'))
                     _change(room, "")
+                    large = _large(room)
                     carry(room, ApplianceGuest(run, appliance.call, mounted), appliance.call)
                 _change(ApplianceGuest(run, appliance.call, mounted), "/srv")
-                yield told, ApplianceGuest(run, appliance.call, mounted), appliance.call
+                yield told, ApplianceGuest(run, appliance.call, mounted), appliance.call, large
+
+
+def _large(room: RoomGuest) -> list[object]:
+    """What is seen of a large folder before, while some of it changes, and after it went."""
+    seen: list[object] = [len(room.names("/var/many"))]
+    seen.append([room.kind(f"/var/many/{name}") for name in ("00007.json", "folder", "link", "caf\udce9", "none")])
+    room.remove("/var/many/00007.json")
+    room.store("/var/many/link", File(b"new"))
+    names = room.names("/var/many")
+    seen += [len(names), [room.kind(f"/var/many/{name}") for name in ("00007.json", "link")]]
+    room.remove("/var/many")
+    seen += [room.given_up, room.kind("/var/many"), room.names("/var/many"), "many" in room.names("/var")]
+    room.store("/var/many", Folder())
+    room.store("/var/many/again", File(b"x"))
+    seen += [room.given_up, room.names("/var/many")]
+    room.remove("/srv/gone")
+    return seen
+
+
+def test_a_folder_of_many_files_is_seen_and_goes_as_a_small_one_does(freed: Freed) -> None:
+    file, missing = Kind.FILE, Kind.MISSING
+    assert freed[3] == [
+        *[LARGE + 503, [file, Kind.FOLDER, Kind.LINK, file, missing]],
+        *[LARGE + 502, [missing, file]],
+        *[("/var/many",), missing, (), False],
+        *[(), ("again",)],
+    ]
+    assert freed[1].names("/var/many") == ("again",)
+    assert freed[1].kind("/srv/gone") is Kind.MISSING
 
 
 def _change(guest: RoomGuest | ApplianceGuest, at: str) -> None:
@@ -170,15 +213,13 @@ def _change(guest: RoomGuest | ApplianceGuest, at: str) -> None:
     guest.store(f"{at}/etc/protected/new", File(b"new"))
 
 
-def test_immutable_files_are_known(freed: tuple[frozenset[str], ApplianceGuest, Calls]) -> None:
+def test_immutable_files_are_known(freed: Freed) -> None:
     assert freed[0] == set(IN_ROOM)
 
 
 @pytest.mark.parametrize("at", ["", "/srv"], ids=["carried from the room", "in the appliance"])
-def test_immutable_files_that_stay_are_immutable_again_and_others_are_not(
-    freed: tuple[frozenset[str], ApplianceGuest, Calls], at: str
-) -> None:
-    _, guest, call = freed
+def test_immutable_files_that_stay_are_immutable_again_and_others_are_not(freed: Freed, at: str) -> None:
+    _, guest, call, _ = freed
     assert {path: guest.kind(at + path) for path in (*IN_ROOM, "/etc/protected/new")} == {
         "/etc/hosts": Kind.FILE,
         RULES: Kind.MISSING,

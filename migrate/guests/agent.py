@@ -54,6 +54,9 @@ class AgentFiles:
     def names(self, path: str) -> tuple[str, ...]:
         return tuple(self._ask("names", path)[0])
 
+    def kinds(self, path: str) -> dict[str, Kind]:
+        return {name: Kind(kind) for name, kind in self._ask("kinds", path)[0].items()}
+
     def texts(self, path: str, suffix: str) -> Mapping[str, str]:
         found: dict[str, str] = self._ask("texts", path, suffix)[0]
         return found
@@ -152,6 +155,8 @@ def _do(content: bytes, what: str, root: str, *arguments: Any) -> tuple[Any, byt
         case "statuses", _:
             told = files.statuses().items()
             return {p: [s.kind.value, s.mode, s.uid, s.gid, s.size, s.mark] for p, s in told}, b""
+        case "kinds", path:
+            return {name: kind.value for name, kind in files.kinds(path).items()}, b""
         case "texts", path, suffix:
             return files.texts(path, suffix), b""
         case "store", path, value:

@@ -72,6 +72,11 @@ class FolderFiles:
                         todo.append(inner)
         return found
 
+    def kinds(self, path: str) -> dict[str, Kind]:
+        """Return what each name in a folder is, sorted; {} where there is no folder."""
+        with self._folder(parts(path)) as folder:
+            return {} if folder is None else dict(sorted(_listed_kinds(folder)))
+
     def store(self, path: str, entry: Entry | None) -> None:
         names = parts(path)
         if not names:
@@ -182,6 +187,25 @@ def _listed(folder: int) -> list[str]:
         return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in os.listdir(readable)]  # noqa: PTH208
     finally:
         os.close(readable)
+
+
+def _listed_kinds(folder: int) -> Iterator[tuple[str, Kind]]:
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        with os.scandir(readable) as entries:
+            for entry in entries:
+                yield os.fsencode(entry.name).decode("utf-8", "surrogateescape"), _entry_kind(entry)
+    finally:
+        os.close(readable)
+
+
+def _entry_kind(entry: os.DirEntry[str]) -> Kind:
+    """Folders tell their entries' kinds, and only where they do not is each one asked. Source: readdir(3), d_type."""
+    if entry.is_symlink():
+        return Kind.LINK
+    if entry.is_dir(follow_symlinks=False):
+        return Kind.FOLDER
+    return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
 
 
 def _read(folder: int, name: str, path: str) -> File:

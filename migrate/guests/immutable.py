@@ -19,12 +19,17 @@ _LETTERS = re.compile(r"[-A-Za-z]{10,}")
 _FLAGS = re.compile(r"\bFlags: 0x([0-9a-f]+)")
 
 
+def is_speakable(path: str) -> bool:
+    """Whether debugfs can be told of a path: its commands are lines, and a path stands between quotation marks."""
+    return _SPEAKABLE.fullmatch(path) is not None
+
+
 def in_ext(cell: Cell, image: str, paths: Collection[str]) -> frozenset[str]:
     """Return those of the paths in an ext2, ext3 or ext4 that are so; `image` names it as debugfs(8) wants it. Paths that it does not have are not.
 
     FUSE does not hand the question to fuse2fs, so debugfs reads the inodes: 10 ms for a hundred.
     """
-    asked = [path for path in paths if _SPEAKABLE.fullmatch(path)]
+    asked = [path for path in paths if is_speakable(path)]
     commands = "".join(f'stat "{path}"\n' for path in asked)
     try:
         said = cell.tool(["debugfs", "-f", "-", image], stdin=commands.encode(), limits=READING, timeout=120).text

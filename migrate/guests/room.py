@@ -46,6 +46,7 @@ from migrate.guests.grub_probe import grub_probe
 from migrate.guests.immutable import in_ext
 from migrate.guests.labels import Unlabelled
 from migrate.guests.ladder import NO_OFFERS, Offers
+from migrate.guests.large_folders import LARGE, Folders, kinds_in_ext
 from migrate.guests.lvm import volumes
 from migrate.guests.packages import Packages
 from migrate.guests.paths import resolved
@@ -117,6 +118,7 @@ class RoomGuest:
         self.layers = tuple(layers)
         self.layout_changes: list[LayoutChange] = []
         self._files = agent.at(MERGED)
+        self._folders = Folders()
         self._system = System(self, run)
         self._packages = Packages(run, self, self._system, offers)
 
@@ -144,23 +146,53 @@ class RoomGuest:
         return self._system.installed.files_of(package)
 
     def kind(self, path: str) -> Kind:
-        return self._files.kind(path)
+        if self._folders.is_given_up(path):
+            return Kind.MISSING
+        folder, _, name = path.rpartition("/")
+        known = self._folders.kinds(folder or "/") if name else None
+        found = None if known is None else known.get(name)
+        return self._files.kind(path) if found is None else found
 
     def load(self, path: str) -> Entry:
+        if self._folders.is_given_up(path):
+            raise GuestError(f"{path} in the guest cannot be read: it is missing")
         return self._files.load(path)
 
     def names(self, path: str) -> tuple[str, ...]:
-        return self._files.names(path)
+        if self._folders.is_given_up(path):
+            return ()
+        names = tuple(
+            name for name in self._files.names(path) if not self._folders.is_given_up(f"{path.rstrip('/')}/{name}")
+        )
+        layer = self._layer_of(path)
+        if len(names) >= LARGE and layer is not None and layer.image and self._folders.kinds(path) is None:
+            within = self._within(layer, path)
+            lower = kinds_in_ext(self._cell, layer.image, within)
+            known = {**lower, **self._agent.at(layer.upper).kinds(within)}
+            self._folders.remember(path, {name: known[name] for name in names if name in known})
+        return names
 
     def statuses(self) -> Mapping[str, Status]:
-        return self._files.statuses()
+        found = self._files.statuses()
+        if not self.given_up:
+            return found
+        return {path: status for path, status in found.items() if not self._folders.is_given_up(path)}
+
+    @property
+    def given_up(self) -> tuple[str, ...]:
+        """Folders that are gone for whoever asks, and are removed when the guest is carried."""
+        return self._folders.given_up
 
     def texts(self, path: str, suffix: str) -> Mapping[str, str]:
         return self._files.texts(path, suffix)
 
     def store(self, path: str, entry: Entry | None) -> None:
+        for above in self.given_up:
+            if path == above or path.startswith(f"{above}/"):  # it comes again: now it must really go
+                self._folders.take_back(above)
+                self._files.remove(above)
         self._files.store(path, entry)
-        self._system.changed(path)
+        self._changed(path)
 
     def immutable(self, paths: Collection[str]) -> frozenset[str]:
         """As it is on the disk, whatever was changed in the room."""
@@ -179,7 +211,28 @@ class RoomGuest:
         return path.removeprefix(layer.mountpoint.rstrip("/")) or "/"
 
     def remove(self, path: str) -> None:
-        self._files.remove(path)
+        if self.kind(path) is Kind.FOLDER and self._counts(path, LARGE) and not self._holds_mounts(path):
+            self._folders.give_up(path)
+        elif not self._folders.is_given_up(path):
+            self._files.remove(path)
+        self._changed(path)
+
+    def _counts(self, path: str, most: int) -> bool:
+        """Whether as many files are in a folder and its folders."""
+        todo, count = [path], 0
+        while todo and count < most:
+            folder = todo.pop()
+            names = self.names(folder)
+            count += len(names)
+            if count < most:
+                todo += [inner for name in names if self.kind(inner := f"{folder}/{name}") is Kind.FOLDER]
+        return count >= most
+
+    def _holds_mounts(self, path: str) -> bool:
+        return any(f"{layer.mountpoint}/".startswith(f"{path}/") for layer in self.layers)
+
+    def _changed(self, path: str) -> None:
+        self._folders.forget(path)
         self._system.changed(path)
 
     def plan_packages(
@@ -201,6 +254,7 @@ class RoomGuest:
             programs.change_packages(self, change, [f"{PACKAGES}/{file.name}" for file in chosen])
         finally:
             self._cell.tool(["rm", "-rf", f"{ROOM}/packages"])
+            self._folders.forget_all()
             self._system.changed()
 
     def rebuild(self, what: Rebuild) -> None:
@@ -250,6 +304,7 @@ class RoomGuest:
                 f"the guest's {Path(argv[0]).name} ended with {error.status}: {_last(error.stderr)}"
             ) from error
         finally:
+            self._folders.forget_all()
             self._system.changed()
         return said.text
 
