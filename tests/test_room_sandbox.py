@@ -185,6 +185,15 @@ def test_the_initramfs_is_built_once_and_not_by_each_package(room: RoomGuest, tm
     assert any(name.endswith("sbin/fsck.ext4") for name in names_inside(after.content))
 
 
+def test_a_boot_menu_that_is_made_anew_holds_nothing_of_other_disks(room: RoomGuest) -> None:
+    prober = File(b"#!/bin/sh\necho probed >/var/tmp/probed\n", 0o755)
+    room.store("/etc/grub.d/30_os-prober", prober)
+    room.rebuild(Rebuild.BOOTLOADER)
+    assert room.kind("/var/tmp/probed") is Kind.MISSING
+    assert room.load("/etc/grub.d/30_os-prober") == prober
+    assert "vmlinuz-6.1" in text(room, "/boot/grub/grub.cfg")
+
+
 def test_a_script_that_fails_says_so(room: RoomGuest, tmp_path: Path) -> None:
     with pytest.raises(GuestError, match=r"apt-get ended with 100.*failing"):
         install(room, tmp_path, "failing", "echo no such luck; exit 3")

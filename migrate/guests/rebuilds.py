@@ -1,6 +1,8 @@
 """What is built anew with the guest's own programs, in both rooms: its initramfs, its boot loader's menu, its SELinux labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from migrate.draft import Draft
@@ -12,6 +14,9 @@ from migrate.guests.programs import ENVIRONMENT
 from migrate.initramfs_builder import DEPMOD, DRIVERS, builder, is_old_dracut
 from migrate.kernels import Kernel, inside, kernels, missing, required
 from migrate.run import Note, Run
+
+OS_PROBER = "/etc/grub.d/30_os-prober"
+"""It would put what else it finds on disks into the guest's menu: the appliance's own, for one."""
 
 
 class Room(Guest, Protocol):
@@ -33,12 +38,13 @@ def rebuild(run: Run, room: Room, what: Rebuild) -> None:
         case Rebuild.INITRAMFS:
             _build_initramfs(run, room)
         case Rebuild.BOOTLOADER:
-            _execute_first(
-                room,
-                "its boot menu",
-                ["/usr/sbin/grub2-mkconfig", "--output=/boot/grub2/grub.cfg"],
-                ["/usr/sbin/grub-mkconfig", "--output=/boot/grub/grub.cfg"],
-            )
+            with _not_executable(room, OS_PROBER):
+                _execute_first(
+                    room,
+                    "its boot menu",
+                    ["/usr/sbin/grub2-mkconfig", "--output=/boot/grub2/grub.cfg"],
+                    ["/usr/sbin/grub-mkconfig", "--output=/boot/grub/grub.cfg"],
+                )
         case Rebuild.SELINUX_LABELS:
             _label(run, room)
 
@@ -89,6 +95,21 @@ def _label(run: Run, room: Room) -> None:
                 "warning",
             )
         )
+
+
+@contextmanager
+def _not_executable(room: Room, path: str) -> Iterator[None]:
+    """A script is passed over while the block lasts: grub-mkconfig takes those that can be executed."""
+    at = resolved(room, path)
+    entry = room.load(at) if room.kind(at) is Kind.FILE else None
+    if not isinstance(entry, File):
+        yield
+        return
+    room.store(at, replace(entry, mode=entry.mode & ~0o111))
+    try:
+        yield
+    finally:
+        room.store(at, entry)
 
 
 def _execute_first(room: Room, what: str, *choices: Sequence[str]) -> None:
