@@ -135,12 +135,16 @@ def live_source(run: Run, address: str, ledger: LedgerOfSource, options: SourceO
     """Open the cloud of an address. Raise UsageError where its library is not installed."""
     where = parse_address(address)
     match where.scheme:
+        case "aws":
+            from adapters.aws import aws_source
+
+            with aws_source(run, where, ledger, ca=options.ca, transport=options.transport) as aws:
+                yield aws
         case _:
             raise UsageError(
                 f"{shown(address)}: {where.scheme} is not built in yet",
                 hint="Give a disk file, an OVA or an OVF: export the VM from its cloud first.",
             )
-    yield
 
 
 def take_back_source(run: Run, request: Mapping[str, JsonValue], made: Sequence[Made], ledger: Ledger) -> Iterator[str]:

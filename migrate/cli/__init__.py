@@ -15,6 +15,7 @@ from migrate.cli.bandwidth import bandwidth as bandwidth_command
 from migrate.cli.bundle import bundle
 from migrate.cli.commands import Commands
 from migrate.cli.convert import convert
+from migrate.cli.listing import list_vms
 from migrate.cli.opened import blank_jobs_go, opened
 from migrate.cli.options import GuestOptions, guest_options, output_option, work_option
 from migrate.cli.preview import preview
@@ -49,6 +50,7 @@ def main() -> None:
 
 
 main.add_command(bundle)
+main.add_command(list_vms)
 main.add_command(preview)
 
 

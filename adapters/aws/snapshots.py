@@ -1,0 +1,159 @@
+"""The snapshots that we make of an instance: made together, found again by their tags, deleted by them. Nothing without our tags is touched."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from adapters.aws.account import Account, Answered
+from migrate.errors import SourceBusy, SourceError
+from migrate.ledger import Ledger
+from migrate.run import Note, Progress
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import CreateSnapshotsResultTypeDef, SnapshotTypeDef
+
+KIND = "aws/snapshots"
+MARK = "magalu-migrate"
+"""The tag that says that a snapshot is ours; its value is the job's name."""
+MARK_OF = "magalu-migrate-of"
+"""The tag that says which instance it is of."""
+
+TRIES = 3
+SETTLE_S = 3.0
+"""EC2 may not show at once what was just made: "eventual consistency" in its API reference."""
+POLL_S = 5.0
+STALLED_S = 3600.0
+BROKEN = ("error", "recoverable")
+"""States of a snapshot that holds nothing to read."""
+
+
+class Snapshots:
+    """The snapshots of one instance for one job. `settle` and `poll` in seconds."""
+
+    def __init__(
+        self, account: Account, ledger: Ledger, of: str, job: str, *, settle: float = SETTLE_S, poll: float = POLL_S
+    ) -> None:
+        self._account = account
+        self._ledger = ledger
+        self._of = of
+        self._job = job
+        self._settle = settle
+        self._poll = poll
+
+    @property
+    def tags(self) -> list[Any]:
+        texts = {MARK: self._job, MARK_OF: self._of, "Name": f"magalu-migrate {self._job}"[:256]}
+        return [{"ResourceType": "snapshot", "Tags": [{"Key": key, "Value": value} for key, value in texts.items()]}]
+
+    def check_may_be_made(self) -> Answered | None:
+        """Return what AWS says where it denies them; None where it does not."""
+        return self._account.denial("ec2", f"snapshot {self._of}", lambda: self._create(dry_run=True))
+
+    def made(self, volumes: frozenset[str]) -> Mapping[str, str]:
+        """Return the snapshot of each of these volumes, all of one moment, completed or on their way. They are made where there are none."""
+        failure: SourceBusy | None = None
+        for attempt in range(TRIES):
+            if attempt:
+                self._pause(self._settle)
+            if found := self._whole(volumes):
+                return found
+            self._ledger.will_make(KIND, region=self._account.region, of=self._of, job=self._job)
+            try:
+                made = self._account.asked("ec2", f"snapshot {self._of}", self._create)["Snapshots"]
+                return {one["VolumeId"]: one["SnapshotId"] for one in made}
+            except SourceBusy as error:  # the answer may be lost, and they may be there: look before another try
+                failure = error
+            except Answered:
+                self._forget()
+                raise
+        if found := self._whole(volumes):
+            return found
+        raise failure or SourceBusy(f"snapshot {self._of}: it could not be made", hint="Run the same command again.")
+
+    def completed(self, ids: tuple[str, ...]) -> None:
+        """Return when all are completed. AWS copies what was written since the last snapshot: minutes to hours."""
+        what = f"wait for the snapshots of {self._of}"
+        told, changed = "", time.monotonic()
+        while True:
+            found = self._described(what, SnapshotIds=list(ids))
+            if broken := [one["SnapshotId"] for one in found if one["State"] in BROKEN]:
+                self.delete()
+                raise SourceError(
+                    f"{self._of}: AWS could not make {', '.join(broken)}", hint="Run the same command again."
+                )
+            waiting = [one for one in found if one["State"] != "completed"]
+            if not waiting:
+                return
+            state = ", ".join(f"{one['SnapshotId']} {one.get('Progress', '')}".strip() for one in waiting)
+            if state != told:
+                if not told:
+                    self._account.run.tell(Note(f"AWS is making {len(ids)} snapshot(s) of {self._of}"))
+                told, changed = state, time.monotonic()
+                self._account.run.tell(Progress("freeze", len(found) - len(waiting), len(found), "snapshots", state))
+            if time.monotonic() - changed > STALLED_S:
+                raise SourceBusy(
+                    f"{self._of}: its snapshots have not moved for an hour ({state})", hint="Run it again later."
+                )
+            self._pause(self._poll)
+
+    def ours(self) -> "list[SnapshotTypeDef]":
+        """Return all snapshots of this instance and job, oldest first."""
+        found = self._described(
+            f"look for the snapshots of {self._of}",
+            OwnerIds=["self"],
+            Filters=[{"Name": f"tag:{MARK_OF}", "Values": [self._of]}],
+        )
+        # The job's name is compared here: * and ? in a filter's value are wildcards.
+        return sorted((one for one in found if self._is_ours(one)), key=lambda one: one["StartTime"])
+
+    def delete(self, *, seen: bool = True) -> None:
+        """None of them is left, also after a stop. A second call finds none and succeeds. `seen` where EC2 is known to have shown them once."""
+        with self._account.finishing():
+            found = self.ours()
+            if not found and not seen:  # what a dying run made may not be shown yet
+                self._account.run.stop.wait(self._settle)
+                found = self.ours()
+            for one in found:
+                self._delete(one["SnapshotId"])
+        self._forget()
+
+    def _delete(self, id_: str) -> None:
+        try:
+            self._account.asked("ec2", f"delete {id_}", lambda: self._account.ec2.delete_snapshot(SnapshotId=id_))
+        except Answered as error:
+            if error.code != "InvalidSnapshot.NotFound":
+                raise
+
+    def _whole(self, volumes: frozenset[str]) -> Mapping[str, str]:
+        """One snapshot of each volume, or none. Where an answer was lost and they were made twice, the first ones: they are of one moment."""
+        first: dict[str, str] = {}
+        for one in self.ours():
+            if one["State"] not in BROKEN:
+                first.setdefault(one["VolumeId"], one["SnapshotId"])
+        return first if volumes <= first.keys() else {}
+
+    def _create(self, *, dry_run: bool = False) -> "CreateSnapshotsResultTypeDef":
+        return self._account.once.create_snapshots(
+            InstanceSpecification={"InstanceId": self._of, "ExcludeBootVolume": False},
+            Description=f"{MARK} {self._job}"[:255],
+            TagSpecifications=self.tags,
+            DryRun=dry_run,
+        )
+
+    def _described(self, what: str, **words: Any) -> "list[SnapshotTypeDef]":
+        def described() -> "list[SnapshotTypeDef]":
+            pages = self._account.ec2.get_paginator("describe_snapshots").paginate(**words)
+            return [one for page in pages for one in page["Snapshots"]]
+
+        return self._account.asked("ec2", what, described)
+
+    def _is_ours(self, snapshot: "SnapshotTypeDef") -> bool:
+        tags = {tag.get("Key"): tag.get("Value") for tag in snapshot.get("Tags", ())}
+        return tags.get(MARK) == self._job and tags.get(MARK_OF) == self._of
+
+    def _forget(self) -> None:
+        self._ledger.gone(KIND, region=self._account.region, of=self._of, job=self._job)
+
+    def _pause(self, seconds: float) -> None:
+        self._account.run.stop.wait(seconds)
+        self._account.run.check()

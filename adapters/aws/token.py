@@ -1,0 +1,36 @@
+"""What `freeze` gives: which snapshots are read, and whether they are ours."""
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from migrate.errors import SourceError
+
+
+class FrozenDisk(BaseModel):
+    """`name` is the device's, `size` in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    snapshot: str
+    name: str
+    size: int
+
+
+class Token(BaseModel):
+    """The frozen disks, boot disk first. `of` is the instance, AMI or snapshot; `job` is None where nothing was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region: str
+    of: str
+    job: str | None
+    disks: tuple[FrozenDisk, ...]
+
+    def text(self) -> str:
+        return self.model_dump_json()
+
+
+def read_token(text: str) -> Token:
+    try:
+        return Token.model_validate_json(text)
+    except ValidationError as error:
+        raise SourceError("this token is none of AWS's", hint="Start the migration anew.") from error
