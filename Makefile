@@ -8,7 +8,7 @@ setup:
 	@bash .ci/setup
 
 setup-tests:
-	@bash .ci/setup browser
+	@bash .ci/setup tests
 
 demo: setup
 	@bash .ci/demo

@@ -135,6 +135,17 @@ def live_source(run: Run, address: str, ledger: LedgerOfSource, options: SourceO
     """Open the cloud of an address. Raise UsageError where its library is not installed."""
     where = parse_address(address)
     match where.scheme:
+        case "vmware":
+            try:
+                from adapters.vmware import Options, vmware_source
+            except ModuleNotFoundError as error:
+                raise UsageError(
+                    f"{shown(address)}: pyvmomi, the library for vSphere, is not installed",
+                    hint="pip install 'magalu-migrate[vmware]'",
+                ) from error
+            chosen = Options(options.ca, options.thumbprint, options.transport, options.vddk_libdir)
+            with vmware_source(run, where, ledger, chosen) as vmware:
+                yield vmware
         case "aws":
             from adapters.aws import aws_source
 

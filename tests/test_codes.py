@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 import adapters.files.refusals
 import adapters.magalu.target
+import adapters.vmware.refusals
 from migrate.codes import check_waivers, read, register
 from migrate.effects import Severity
 from migrate.errors import UsageError
@@ -45,7 +46,7 @@ def test_every_code_that_is_written_somewhere_has_a_meaning() -> None:
 
 
 def test_every_refusal_of_a_source_and_of_the_target_has_a_meaning_and_is_an_error() -> None:
-    codes = [*adapters.files.refusals.Code, *adapters.magalu.target.Code]
+    codes = [*adapters.files.refusals.Code, *adapters.magalu.target.Code, *adapters.vmware.refusals.Code]
     assert {register()[code].severity for code in codes} == {Severity.ERROR}
 
 
