@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.sandbox import Sandbox, sandbox
+from fixtures.emulators.aws import Account, aws
 from migrate.run import Run
 
 
@@ -22,3 +23,10 @@ def box() -> Iterator[Sandbox]:
     """Magalu Cloud on this machine, one for all slow tests: give what you make in it a name of your own, and plan no faults."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder, sandbox(Run(Path(folder))) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def aws_account() -> Iterator[Account]:
+    """An AWS account on this machine, one for all slow tests: make an instance of your own in it, and take back the faults that you plan."""
+    with tempfile.TemporaryDirectory(prefix="mm-") as folder, aws(Run(Path(folder)), Path(folder) / "aws") as account:
+        yield account

@@ -1,16 +1,21 @@
 """What every Source does, whichever it is. A new source adds itself to SOURCES and proves the same."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from adapters.aws import aws_source
 from adapters.files import FileSource
+from migrate.address import parse
 from migrate.run import Run
 from migrate.source import BlockSource, Source
 from tests import file_samples as samples
+from tests.cloud import Notebook
 
 CONTENT = samples.disk_bytes()
 
@@ -24,30 +29,63 @@ class Made:
     disks: tuple[bytes, ...]
 
 
-def _file(run: Run, folder: Path) -> Made:
+Maker = Callable[[pytest.FixtureRequest, Run, Path], AbstractContextManager[Made]]
+
+
+@contextmanager
+def _file(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
     path = samples.raw(folder)
-    return Made(FileSource(run, path), FileSource(run, path), (CONTENT,))
+    yield Made(FileSource(run, path), FileSource(run, path), (CONTENT,))
 
 
-def _ova(run: Run, folder: Path) -> Made:
+@contextmanager
+def _ova(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
     path = samples.ova(folder)
-    return Made(FileSource(run, path), FileSource(run, path), (CONTENT,))
+    yield Made(FileSource(run, path), FileSource(run, path), (CONTENT,))
 
 
-def _ovf_with_two_disks(run: Run, folder: Path) -> Made:
+@contextmanager
+def _ovf_with_two_disks(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
     samples.converted(folder, "qcow2", "a.qcow2")
     samples.raw(folder, CONTENT[:4096], "b.raw")
     (folder / "vm.ovf").write_text(samples.ovf_text("a.qcow2", "b.raw"))
-    return Made(FileSource(run, folder), FileSource(run, folder), (CONTENT, CONTENT[:4096]))
+    yield Made(FileSource(run, folder), FileSource(run, folder), (CONTENT, CONTENT[:4096]))
 
 
-SOURCES: tuple[Callable[[Run, Path], Made], ...] = (_file, _ova, _ovf_with_two_disks)
+@cache
+def _gibibyte() -> bytes:
+    """The smallest disk that a cloud has."""
+    return CONTENT.ljust(1 << 30, b"\0")
 
 
-@pytest.fixture(params=SOURCES, ids=lambda make: make.__name__.strip("_").replace("_", " "))
-def made(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> Made:
-    make: Callable[[Run, Path], Made] = request.param
-    return make(run, tmp_path)
+@contextmanager
+def _aws(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
+    account = request.getfixturevalue("aws_account")
+    seed = samples.raw(folder)
+    with seed.open("r+b") as file:
+        file.truncate(1 << 30)
+    address = parse(f"aws://sa-east-1/{account.instance('contract', seed)}")
+    with (
+        account.environment(),
+        aws_source(run, address, Notebook()) as source,
+        aws_source(run, address, Notebook()) as again,
+    ):
+        yield Made(source, again, (_gibibyte(),))
+
+
+SOURCES: tuple[Maker, ...] = (_file, _ova, _ovf_with_two_disks)
+LIVE: tuple[Maker, ...] = (_aws,)
+"""Those that need a server."""
+
+
+@pytest.fixture(
+    params=[*SOURCES, *(pytest.param(make, marks=pytest.mark.slow) for make in LIVE)],
+    ids=[make.__name__.strip("_").replace("_", " ") for make in (*SOURCES, *LIVE)],
+)
+def made(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> Iterator[Made]:
+    make: Maker = request.param
+    with make(request, run, tmp_path) as found:
+        yield found
 
 
 def _token(source: Source) -> str:

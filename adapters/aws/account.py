@@ -6,7 +6,7 @@ Credentials are boto3's own affair: variables, profiles, SSO, roles, instance me
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -207,13 +207,14 @@ def account(run: Run, region: str, ca: Path | None) -> Iterator[Account]:
 
     Raise UsageError where the settings that boto3 reads cannot be used.
     """
-    with TemporaryDirectory(prefix="aws-", dir=run.work) as folder:
-        roots = None if ca is None else _roots(ca, Path(folder) / "roots.pem")
+    with ExitStack() as stack:
+        roots = None
+        if ca is not None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="aws-", dir=run.work))
+            roots = _roots(ca, Path(folder) / "roots.pem")
         opened = Account(run, region, roots)
-        try:
-            yield opened
-        finally:
-            opened.close()
+        stack.callback(opened.close)
+        yield opened
 
 
 def _roots(ca: Path, whole: Path) -> Path:
