@@ -130,6 +130,13 @@ def test_damage_that_fsck_does_not_mend_by_itself_is_refused_with_its_words(run:
     assert "is not a directory" in reason.text
 
 
+def test_a_file_system_that_is_marked_as_read_only_is_refused(run: Run, root: Path) -> None:
+    sh("tune2fs", "-O", "read-only", f"{root}?offset={START}")
+    (reason,) = refused(run, root)
+    assert reason.code == "GUEST-010"
+    assert "it is ext4, and it is marked as read-only" in reason.text
+
+
 # Odd files
 
 

@@ -1,17 +1,20 @@
 """Guests that are broken, odd or hostile: what is said of them is plain, and nothing is repaired by halves."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fixtures.guests import guest
+from fixtures.machines.rpm import StandIn, built
 from migrate.draft import MOST_COUNTED, Draft
 from migrate.effects import Edit, Removal, Severity
 from migrate.errors import PackageDatabaseBroken
 from migrate.guest import File, Filesystem, Kind
 from migrate.guests import dpkg, extfs, refusals
 from migrate.guests.disks import Partition, Table
+from migrate.guests.files import FolderFiles
 from migrate.guests.immutable import in_lsattr, with_folders
 from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.guests.tree import TreeGuest
@@ -24,7 +27,7 @@ from migrate.source import Disk, Vm
 from migrate.space import holding
 from remediations import BUILTIN
 from remediations.check_guest import check_guest
-from tests.guest_disks import put
+from tests.guest_disks import put, sh
 from tests.remediation_guests import codes, done
 
 VM = Vm("erp01", "file", (Disk("erp01.vmdk", 10 << 30, "vmdk"),))
@@ -243,6 +246,51 @@ def test_a_broken_package_database_is_an_error_of_its_own(
     assert "status-old" in (only.remedy or "")
 
 
+@pytest.fixture(scope="module")
+def rpm_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A database of some megabyte, as the real rpm makes it."""
+    folder = tmp_path_factory.mktemp("rpm")
+    files = tuple(f"/usr/share/a-folder-with-a-long-name/file-{number}" for number in range(500))
+    wanted = {f"package-{number}": StandIn(version="1-1", files=files) for number in range(8)}
+    (folder / "packages").mkdir()
+    argv: list[str | Path] = [
+        "rpm",
+        "--nodeps",
+        "--ignorearch",
+        "--noscripts",
+        "--nosignature",
+        "--replacefiles",
+        "--root",
+        folder / "root",
+    ]
+    packages = sorted(built(folder / "packages", wanted, ".el9").values())
+    sh(*argv, "--define", "_dbpath /var/lib/rpm", "--define", "_db_backend sqlite", "-i", *packages)
+    database = folder / "root/var/lib/rpm/rpmdb.sqlite"
+    sh("rpm", "--root", folder / "root", "--define", "_db_backend sqlite", "--rebuilddb")
+    return database.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[: len(whole) // 4] + bytes(len(whole) // 2) + whole[len(whole) * 3 // 4 :],
+        lambda whole: b"",
+        lambda whole: b"no database" * 1000,
+    ],
+    ids=["cut off", "zeros within", "empty", "something else"],
+)
+def test_a_broken_rpm_database_is_never_half_read(
+    run: Run, tmp_path: Path, rpm_database: bytes, damage: Callable[[bytes], bytes]
+) -> None:
+    files = {"/etc/os-release": b"ID=rocky\nID_LIKE=rhel\n", "/var/lib/rpm/rpmdb.sqlite": rpm_database}
+    put(tmp_path / "tree", {path: File(content) for path, content in files.items()})
+    assert len(TreeGuest(tmp_path / "tree", run).packages) == 8
+    FolderFiles(tmp_path / "tree").store("/var/lib/rpm/rpmdb.sqlite", File(damage(rpm_database)))
+    with pytest.raises(PackageDatabaseBroken, match="the guest's RPM database"):
+        _ = TreeGuest(tmp_path / "tree", run).packages
+
+
 # Words about disks
 
 
@@ -323,3 +371,5 @@ def test_a_superblock_says_what_state_it_is_in() -> None:
     assert extfs.state(bytes(block)) == extfs.State(has_errors=True)
     block[0x60] = 4
     assert extfs.state(bytes(block)) == extfs.State(True, True)
+    block[0x65] = 0x10
+    assert extfs.state(bytes(block)).read_only

@@ -233,7 +233,10 @@ def mount_guest(
     )
     if root.device in failures:
         raise unwritable(root.device, "/", failures[root.device])
-    call.mount_options(options, root.device, "/")
+    try:
+        call.mount_options(options, root.device, "/")
+    except GuestError as error:
+        raise unwritable(root.device, "/", plain(error)) from error
     _refuse_snapshot(call, root, options)
     fstab = _text(call, "/etc/fstab")
     mounted = Mounted(known or assembled(tables, filesystems, root.device, fstab, hint), ("/",))
@@ -262,7 +265,12 @@ def _check(call: Calls, filesystems: Sequence[Filesystem]) -> dict[str, str]:
     """Check what the kernel marked as damaged, and mend what mends by itself; return what is left to say, by device."""
     failures = {}
     for fs in filesystems:
-        if fs.type in EXT and extfs.state(bytes(call.pread_device(fs.device, 256, extfs.SUPERBLOCK))).has_errors:
+        if fs.type not in EXT:
+            continue
+        state = extfs.state(bytes(call.pread_device(fs.device, 256, extfs.SUPERBLOCK)))
+        if state.read_only:
+            failures[fs.device] = extfs.READ_ONLY
+        elif state.has_errors:
             try:
                 call.e2fsck(fs.device, correct=True)
             except GuestError as error:

@@ -470,7 +470,10 @@ def _mount_ext(stack: ExitStack, disk: Disk, placed: Placed) -> tuple[str, str]:
     """
     name = placed.fs.device.removeprefix("/dev/").replace("/", "-")
     path, start = disk.path, placed.offset
-    if extfs.state(disk.read(start + extfs.SUPERBLOCK, 256)).wants_check:
+    state = extfs.state(disk.read(start + extfs.SUPERBLOCK, 256))
+    if state.read_only:
+        raise Damaged(extfs.READ_ONLY)
+    if state.wants_check:
         # e2fsck forgets an offset when it opens the disk again after the replay: it gets a file of its own.
         path, start = stack.enter_context(disk.cell.disk(disk.uri, f"{name}-alone", (start, placed.fs.size))), 0
         try:

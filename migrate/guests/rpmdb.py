@@ -106,13 +106,20 @@ def read(files: Files, run: Run, arch: str = "amd64") -> RpmDatabase:
         backend = copied(files, run, copy)
         query = ["--qf", rf"%{{NAME}}\t{EVR}\t%{{ARCH}}\t%{{INSTALLTIME}}\n[\t%{{FILENAMES}}\n]"]
         # The database's format is told by the files that are there; rpm(8) "--dbpath".
-        argv = ["rpm", "--dbpath", "/db", "--define", f"_db_backend {backend}", "-qa", *query]
-        said = run.tool(sandboxed(argv, folder=(copy, "/db")), limits=LIMITS, timeout=180).text
+        argv = ["rpm", "--dbpath", "/db", "--define", f"_db_backend {backend}", "--nosignature", "-qa", *query]
+        output = run.tool(sandboxed(argv, folder=(copy, "/db")), limits=LIMITS, timeout=180)
     except ToolFailed as error:
-        raise GuestError(f"the guest's RPM database cannot be read: {error.stderr.strip()[-400:]}") from error
+        raise GuestError(f"the guest's RPM database cannot be read: {_complaint(error.stderr)}") from error
     finally:
         shutil.rmtree(copy, ignore_errors=True)
-    return _database(_headers(said), arch)
+    if "error:" in output.stderr:  # rpm says what it found up to the damage, complains, and ends with success
+        raise GuestError(f"the guest's RPM database is damaged: {_complaint(output.stderr)}")
+    return _database(_headers(output.text), arch)
+
+
+def _complaint(said: str) -> str:
+    errors = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
+    return (errors or [said.strip() or "rpm does not say why"])[0][:300]
 
 
 @dataclass(frozen=True, slots=True)
