@@ -194,7 +194,7 @@ def _guest_reasons(run: Run, source: Source, vm: Vm, rooms: Rooms, order: Order)
             run.tell(Note(f"the guest could not be looked at: {error}", "warning"))
             return []
         stage.summary = found.os.pretty or found.os.id
-    return _finding_reasons(found.changes.findings, order)
+    return refusals(found.changes.findings, strict=order.strict)
 
 
 def _begin_again(job: Job) -> None:
@@ -224,7 +224,7 @@ def _prepare(
         _begin_again(job)
     else:
         _check_plan(order, vm, kept_changes(repaired.changes))
-        _refuse(vm.name, _finding_reasons(_kept_findings(job, repaired, order.settings), order))
+        _refuse(vm.name, refusals(_kept_findings(job, repaired, order.settings), strict=order.strict))
         run.tell(Note("the repairs of an earlier run are used"))
     sent = job.result("transfer", Sent)
     if sent is not None and order.target.stored(sent.key, sent.mark) is None:
@@ -262,7 +262,7 @@ def _repaired(run: Run, job: Job, rooms: Rooms, order: Order, outcome: Outcome, 
     ):
         before = examined(run, vm, repair.guest, order.remediations, order.settings)
         firmware = before.layout.firmware
-        _refuse(vm.name, _finding_reasons(before.changes.findings, order))
+        _refuse(vm.name, refusals(before.changes.findings, strict=order.strict))
         _check_plan(order, vm, changes_value(before.changes))
         changes = remediate(run, repair.guest, order.remediations, order.settings, stage.name)
         whole = tuple(finding for finding in before.changes.findings if not finding.by)
@@ -379,13 +379,13 @@ def _import(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm) -> Impor
     return imported
 
 
-def _finding_reasons(findings: Iterable[Finding], order: Order) -> list[Reason]:
-    """Return what forbids the move; where the user is strict, each warning that is not waived does."""
+def refusals(findings: Iterable[Finding], *, strict: bool) -> list[Reason]:
+    """Return what forbids the move: each error that is not waived; where the user is strict, each such warning too."""
     reasons = []
     for finding in findings:
         if finding.forbids:
             reasons.append(Reason(finding.code, finding.text, finding.remedy))
-        elif order.strict and finding.severity is Severity.WARNING and not finding.waived:
+        elif strict and finding.severity is Severity.WARNING and not finding.waived:
             accept = f"Or accept it: --waive {finding.code}"
             reasons.append(
                 Reason(finding.code, finding.text, f"{finding.remedy} {accept}" if finding.remedy else accept)

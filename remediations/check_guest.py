@@ -160,6 +160,14 @@ def _sshd_complaint(line: str) -> str | None:
 
 
 def _check_unified_kernels(draft: Draft) -> None:
+    sealed = sorted(name for name in draft.packages if re.fullmatch(r"linux-(?:image-)?azure-fde.*|nullboot", name))
+    if sealed:
+        draft.find(
+            "GUEST-019",
+            f"the guest has kernels for Azure's confidential machines ({_some(sealed)}), signed as a whole and made for a disk that is sealed "
+            "to a TPM.",
+            remedy="Install an ordinary kernel (linux-image-generic) in the source VM, and make it the default.",
+        )
     for folder in UNIFIED_KERNELS:
         images = [f"{folder}/{name}" for name in draft.names(folder) if name.lower().endswith(".efi")]
         if images and draft.kind("/boot/grub") is not Kind.FOLDER and draft.kind("/boot/grub2") is not Kind.FOLDER:
