@@ -151,6 +151,16 @@ def live_source(run: Run, address: str, ledger: LedgerOfSource, options: SourceO
 
             with aws_source(run, where, ledger, ca=options.ca, transport=options.transport) as aws:
                 yield aws
+        case "azure":
+            try:
+                from adapters.azure import azure_source
+            except ModuleNotFoundError as error:
+                raise UsageError(
+                    f"{shown(address)}: the libraries for Azure are not installed",
+                    hint="pip install 'magalu-migrate[azure]'",
+                ) from error
+            with azure_source(run, where, ledger, options.ca) as azure:
+                yield azure
         case _:
             raise UsageError(
                 f"{shown(address)}: {where.scheme} is not built in yet",

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+import adapters.azure.refusals
 import adapters.files.refusals
 import adapters.magalu.target
 import adapters.vmware.refusals
@@ -46,7 +47,12 @@ def test_every_code_that_is_written_somewhere_has_a_meaning() -> None:
 
 
 def test_every_refusal_of_a_source_and_of_the_target_has_a_meaning_and_is_an_error() -> None:
-    codes = [*adapters.files.refusals.Code, *adapters.magalu.target.Code, *adapters.vmware.refusals.Code]
+    codes = [
+        *adapters.azure.refusals.Code,
+        *adapters.files.refusals.Code,
+        *adapters.magalu.target.Code,
+        *adapters.vmware.refusals.Code,
+    ]
     assert {register()[code].severity for code in codes} == {Severity.ERROR}
 
 
