@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapters.aws.account import Account, Answered
 from migrate.errors import SourceBusy, SourceError
 from migrate.ledger import Ledger
 from migrate.run import Note, Progress
+from migrate.text import took
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import CreateSnapshotsResultTypeDef, SnapshotTypeDef
@@ -19,26 +21,30 @@ MARK_OF = "magalu-migrate-of"
 """The tag that says which instance it is of."""
 
 TRIES = 3
-SETTLE_S = 3.0
-"""EC2 may not show at once what was just made: "eventual consistency" in its API reference."""
-POLL_S = 5.0
-STALLED_S = 3600.0
 BROKEN = ("error", "recoverable")
 """States of a snapshot that holds nothing to read."""
 
 
-class Snapshots:
-    """The snapshots of one instance for one job. `settle` and `poll` in seconds."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds. `settle` is how long EC2 may take to show what was just made ("eventual consistency" in its API reference), `poll` lies
+    between two looks at what is on its way, `stalled` is how long that may not move.
+    """
 
-    def __init__(
-        self, account: Account, ledger: Ledger, of: str, job: str, *, settle: float = SETTLE_S, poll: float = POLL_S
-    ) -> None:
+    settle: float = 3.0
+    poll: float = 5.0
+    stalled: float = 3600.0
+
+
+class Snapshots:
+    """The snapshots of one instance for one job."""
+
+    def __init__(self, account: Account, ledger: Ledger, of: str, job: str, patience: Patience) -> None:
         self._account = account
         self._ledger = ledger
         self._of = of
         self._job = job
-        self._settle = settle
-        self._poll = poll
+        self._patience = patience
 
     @property
     def tags(self) -> list[Any]:
@@ -54,7 +60,7 @@ class Snapshots:
         failure: SourceBusy | None = None
         for attempt in range(TRIES):
             if attempt:
-                self._pause(self._settle)
+                self._pause(self._patience.settle)
             if found := self._whole(volumes):
                 return found
             self._ledger.will_make(KIND, region=self._account.region, of=self._of, job=self._job)
@@ -90,11 +96,12 @@ class Snapshots:
                     self._account.run.tell(Note(f"AWS is making {len(ids)} snapshot(s) of {self._of}"))
                 told, changed = state, time.monotonic()
                 self._account.run.tell(Progress("freeze", len(found) - len(waiting), len(found), "snapshots", state))
-            if time.monotonic() - changed > STALLED_S:
+            if time.monotonic() - changed > self._patience.stalled:
                 raise SourceBusy(
-                    f"{self._of}: its snapshots have not moved for an hour ({state})", hint="Run it again later."
+                    f"{self._of}: its snapshots have not moved for {took(self._patience.stalled)} ({state})",
+                    hint="Run it again later.",
                 )
-            self._pause(self._poll)
+            self._pause(self._patience.poll)
 
     def ours(self) -> "list[SnapshotTypeDef]":
         """Return all snapshots of this instance and job, oldest first."""
@@ -111,7 +118,7 @@ class Snapshots:
         with self._account.finishing():
             found = self.ours()
             if not found and not seen:  # what a dying run made may not be shown yet
-                self._account.run.stop.wait(self._settle)
+                self._account.run.stop.wait(self._patience.settle)
                 found = self.ours()
             for one in found:
                 self._delete(one["SnapshotId"])

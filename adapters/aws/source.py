@@ -23,7 +23,7 @@ from adapters.aws.inventory import (
     snapshot_vm,
 )
 from adapters.aws.refusals import Code
-from adapters.aws.snapshots import Snapshots
+from adapters.aws.snapshots import Patience, Snapshots
 from adapters.aws.token import FrozenDisk, Token, read_token
 from migrate.address import Address, parse
 from migrate.errors import NotMigratable, Reason, SourceBusy, SourceError, UsageError
@@ -46,6 +46,7 @@ TRANSPORTS = ("auto", "direct")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 ID = re.compile(r"(i|ami|snap)-[0-9a-f]{8,32}")
 EVERY = "*"
+PATIENCE = Patience()
 GONE_STATES = ("terminated", "shutting-down")
 AT_ONCE = 200
 """Values that one filter takes. Source: EC2 API reference, Filter."""
@@ -61,7 +62,13 @@ _Result = TypeVar("_Result")
 
 @contextmanager
 def aws_source(
-    run: Run, address: Address, ledger: Ledger, *, ca: Path | None = None, transport: str = "auto"
+    run: Run,
+    address: Address,
+    ledger: Ledger,
+    *,
+    ca: Path | None = None,
+    transport: str = "auto",
+    patience: Patience = PATIENCE,
 ) -> Iterator["AwsSource"]:
     """Open the region of an address. Raise UsageError for an address or a setting that means nothing here; nothing is asked yet."""
     if transport not in TRANSPORTS:
@@ -71,17 +78,18 @@ def aws_source(
         )
     region, what = _region_and_what(address)
     with account(run, region, ca) as opened:
-        yield AwsSource(run, opened, what, ledger)
+        yield AwsSource(run, opened, what, ledger, patience)
 
 
 class AwsSource:
     """`what` is an id, or a glob of Name tags."""
 
-    def __init__(self, run: Run, account: Account, what: str, ledger: Ledger) -> None:
+    def __init__(self, run: Run, account: Account, what: str, ledger: Ledger, patience: Patience) -> None:
         self._run = run
         self._account = account
         self._what = what
         self._ledger = ledger
+        self._patience = patience
 
     @property
     def freezes_nothing(self) -> bool:
@@ -130,7 +138,7 @@ class AwsSource:
         id_ = self._id(vm.address or "")
         if not id_.startswith("i-"):
             return Token(region=self._account.region, of=id_, job=None, disks=self._still_disks(id_)).text()
-        snapshots = Snapshots(self._account, self._ledger, id_, name)
+        snapshots = self._of_job(id_, name)
         places = devices(self._instance(id_))
         made = snapshots.made(frozenset(volume for _, volume in places))
         found = self._snapshots([made[volume] for _, volume in places])
@@ -155,18 +163,21 @@ class AwsSource:
         """The snapshots that `freeze` made are gone, also after a stop; an AMI's or a user's own stay."""
         taken = read_token(token)
         if taken.job is not None:
-            Snapshots(self._account, self._ledger, taken.of, taken.job).delete()
+            self._of_job(taken.of, taken.job).delete()
 
     def undo(self, made: Sequence[Made]) -> Iterator[str]:
         for one in made:
             match one.kind, one.names:
                 case "aws/snapshots", {"region": region, "of": of, "job": job} if region == self._account.region:
                     try:
-                        Snapshots(self._account, self._ledger, of, job).delete(seen=False)
+                        self._of_job(of, job).delete(seen=False)
                     except SourceError as error:
                         yield f"the snapshots of {of} with the tag magalu-migrate={job} are still there: {error}"
                 case _:
                     yield f"{one.kind} {'/'.join(one.names.values())} is not of {self._account.region}: it was left as it is"
+
+    def _of_job(self, id_: str, job: str) -> Snapshots:
+        return Snapshots(self._account, self._ledger, id_, job, self._patience)
 
     # Looking
 
@@ -192,7 +203,7 @@ class AwsSource:
 
     def _described_instance(self, id_: str, found: "_Findings") -> Vm | None:
         instance = found.of(lambda: self._instance(id_), None)
-        denied = [Snapshots(self._account, self._ledger, id_, "a-dry-run").check_may_be_made()]
+        denied = [self._of_job(id_, "a-dry-run").check_may_be_made()]
         if instance is None:
             ec2 = self._account.ec2
             denied += [
