@@ -235,7 +235,11 @@ def _prepare(
     with source.frozen(token) as disks, _boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as counted_uri:
         if repaired is None:
             make_overlay(run, job.overlay, counted_uri)
-            repaired = _repaired(run, job, rooms, order, outcome, vm, counted_uri)
+            try:
+                repaired = _repaired(run, job, rooms, order, outcome, vm, counted_uri)
+            except BaseException:
+                job.overlay.unlink(missing_ok=True)  # it holds a guest that is half repaired, or none
+                raise
         else:
             move_overlay(run, job.overlay, counted_uri)
         with served(run, job.overlay) as merged:

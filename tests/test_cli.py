@@ -16,11 +16,13 @@ from migrate import preview
 from migrate.cli.terminal import running
 from migrate.effects import Changes
 from migrate.errors import ProofFailed
+from migrate.guest import Entry, File, Link
 from migrate.job import Job, Jobs
 from migrate.outcome import Imported
 from migrate.run import Run
 from tests import file_samples as samples
 from tests.cloud import box_credentials, qemu_img, s3
+from tests.guest_disks import FOLDERS, ext4_disk, put
 from tests.preview_guests import ordinary
 from tests.program import Started, asked, commands, environment, keys_in, repaired_job, started
 
@@ -381,8 +383,33 @@ def test_every_reason_is_said_at_once(box: Sandbox, tmp_path: Path) -> None:
     words: list[str | Path] = ["--name", "bad name", "--work", tmp_path / "work", "--output", "json"]
     told = asked("vm", _two_disks(tmp_path), *words, env=environment(box))
     assert told.code == 3
-    assert [reason["code"] for reason in told.json["reasons"]] == ["SRC-100", "MGC-001"]
+    assert [reason["code"] for reason in told.json["reasons"]] == ["SRC-100", "MGC-001", "GUEST-004"]
     assert not list((tmp_path / "work").glob("jobs/*"))
+
+
+@pytest.mark.slow
+def test_a_guest_that_cannot_be_repaired_is_refused_with_each_reason_and_nothing_is_left(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    files: dict[str, Entry] = {
+        "/etc/os-release": File(b"ID=debian\n"),
+        "/etc/fstab": File(b"/dev/sda1 / ext4 defaults 0 1\n"),
+        "/etc/cloud/cloud.cfg.d": File(b"a file"),
+        "/etc/systemd/system": Link("system"),
+    }
+    put(tmp_path / "tree", {**FOLDERS, **files})
+    os.mkfifo(tmp_path / "tree/etc/machine-id")
+    disk = ext4_disk(tmp_path / "erp01.raw", tmp_path / "tree")
+    before = disk.read_bytes()
+    words: list[str | Path] = ["--work", tmp_path / "work", "--output", "json"]
+    told = asked("vm", disk, *words, "--strict", "--waive", "BOOT-007", env=environment(box))
+    assert told.code == 3
+    assert "BOOT-007" not in {reason["code"] for reason in told.json["reasons"]}
+    said = " ".join(reason["text"] for reason in told.json["reasons"] if reason["code"] == "GUEST-018")
+    for part in ("a circle of links", "is a file, where a folder was expected", "is a device, socket or pipe"):
+        assert part in said
+    assert not list((tmp_path / "work").glob("jobs/*"))
+    assert disk.read_bytes() == before
 
 
 @pytest.mark.slow
@@ -390,7 +417,7 @@ def test_keys_that_are_refused_are_a_reason_not_a_traceback(box: Sandbox, tmp_pa
     told = asked("vm", samples.raw(tmp_path), "--work", tmp_path, "--output", "json", env=environment(box) | SECRETS)
     assert told.code == 3
     reasons = told.json["reasons"]
-    assert [reason["code"] for reason in reasons] == ["MGC-003", "MGC-005"]
+    assert [reason["code"] for reason in reasons] == ["MGC-003", "MGC-005", "GUEST-004"]
     assert not any(secret in told.out + told.err for secret in SECRETS.values())
 
 
