@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from migrate.draft import Draft
 from migrate.effects import PackageEdit
+from migrate.guests.memory import from_yaml
+from migrate.remediation import Settings
+from remediations.vendors import leftover_removal, vendor
 from tests.test_vendor_aws import sshd_refuses
 from tests.vendor_guests import moved
 
@@ -52,6 +56,30 @@ def test_the_files_are_as_before_os_login() -> None:
         "Include /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin no\nUsePAM yes\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
     )
     assert to.text("/etc/security/group.conf") == "# xsh; tty* ;%admin;Al0000-2400;plugdev\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        # A module that is not there any more, and a control that makes that a refusal: nobody would get in
+        (
+            "/etc/pam.d/sshd",
+            "  account   [success=ok ignore=ignore default=die] pam_oslogin_login.so\n\tAuth\t[default=ignore]  pam_oslogin_login.so\n"
+            " auth  [default=ignore]  pam_group.so \naccount required pam_unix.so\n",
+            "account required pam_unix.so\n",
+        ),
+        (
+            "/etc/nsswitch.conf",
+            "passwd: files cache_oslogin oslogin [NOTFOUND=return] systemd # oslogin\n shadow:\tfiles oslogin\n#group: oslogin\n",
+            "passwd: files systemd # oslogin\n shadow:\tfiles\n#group: oslogin\n",
+        ),
+    ],
+)
+def test_os_login_goes_however_its_lines_are_spaced(path: str, before: str, after: str) -> None:
+    draft = Draft(from_yaml("files: {}"))
+    draft.write(path, before, why="x")
+    leftover_removal(vendor("google")).act(draft, Settings())
+    assert draft.read(path) == after
 
 
 def test_a_second_factor_of_os_login_keeps_nobody_out() -> None:
