@@ -52,6 +52,13 @@ def test_what_is_given_up_is_told_with_its_vendors() -> None:
     ]
 
 
+def test_a_swap_file_on_the_guests_own_disk_stays_wherever_it_is() -> None:
+    own = from_yaml(
+        "files:\n  /etc/fstab: '/mnt/swapfile none swap sw 0 0'\n  /mnt/swapfile: {content: SWAPSPACE2, mode: 0o600}\n"
+    )
+    assert done(own, AZURE).effects == ()
+
+
 @pytest.mark.parametrize(
     "line",
     [

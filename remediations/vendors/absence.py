@@ -101,7 +101,7 @@ def _edited(draft: Draft, vendor: Vendor) -> Iterator[str]:
         yield from package_sources.switched_on(draft, repositories)
     yield from package_sources.mirrored(draft, vendor)
     yield from clocks.asking(draft, vendor)
-    if foreign_mounts.claims(draft.read(FSTAB) or "", (vendor,)):
+    if foreign_mounts.claims(draft, (vendor,)):
         yield FSTAB
     for path, words in kernel_arguments.command_lines(draft):
         if any(kernel_arguments.is_one_of(word, vendor.kernel_arguments) for word in words):

@@ -34,7 +34,7 @@ class Claim:
 
 def forget(draft: Draft, vendors: Sequence[Vendor]) -> None:
     """No line of fstab mounts what only a vendor's machines have, or needs a file on it. The lines become comments that say who and why."""
-    for claim in claims(draft.read(FSTAB) or "", vendors):
+    for claim in claims(draft, vendors):
         _tell(draft, claim)
         _give_up(draft, frozenset({claim.mount.row.line}), claim.why)
         needing = needing_files_on(draft.read(FSTAB) or "", claim.mount)
@@ -42,12 +42,12 @@ def forget(draft: Draft, vendors: Sequence[Vendor]) -> None:
         _give_up(draft, lines, f"needs what was on {claim.mount.file}, which does not come along")
 
 
-def claims(text: str, vendors: Sequence[Vendor]) -> tuple[Claim, ...]:
-    """Return the lines of an fstab that are vendors'. What the system cannot do without never is."""
+def claims(draft: Draft, vendors: Sequence[Vendor]) -> tuple[Claim, ...]:
+    """Return the lines of fstab that are vendors'. What the system cannot do without never is, nor is a file that comes along."""
     found = []
-    for mount in map(Mount, rows(text)):
+    for mount in map(Mount, rows(draft.read(FSTAB) or "")):
         groups = [(vendor, group) for vendor in vendors for group in vendor.fstab if _is_meant(mount, group)]
-        if groups and mount.file not in NEEDED:
+        if groups and mount.file not in NEEDED and not _comes_along(draft, mount):
             of = tuple({vendor.code: vendor for vendor, _ in groups}.values())
             found.append(Claim(mount, of, tuple(group.why for _, group in groups)))
     return tuple(found)
@@ -61,6 +61,11 @@ def needing_files_on(text: str, gone: Mount) -> tuple[Mount, ...]:
     places = [mount.file for mount in left]
     files = (mount for mount in left if mount.file not in NEEDED and mount.spec.startswith("/"))
     return tuple(mount for mount in files if _is_on(mount.spec, gone.file, places))
+
+
+def _comes_along(draft: Draft, mount: Mount) -> bool:
+    """Whether a line names a file that is on the guest's own disk, as a swap file below /mnt is where nothing is mounted there."""
+    return not mount.spec.startswith("/dev/") and mount.spec.startswith("/") and draft.exists(mount.spec)
 
 
 def _is_meant(mount: Mount, group: Mounts) -> bool:
