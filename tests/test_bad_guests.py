@@ -83,6 +83,14 @@ def test_broken_configurations_are_told_line_by_line_and_stop_no_repair(run: Run
     assert told(found, "GUEST-015") == ["packages are held at their version: nginx"]
 
 
+def test_a_line_of_fstab_may_end_in_a_comment_and_is_told_by_its_number_in_the_file() -> None:
+    """findmnt and systemd-fstab-generator 252 read no more than six columns, and take the first line as it is meant."""
+    table = "# data\n\n/dev/sdb1 /srv ext4 defaults 0 2 # disk of the archive\n/dev/sdc1 /half\n"
+    odd = from_yaml("files: {}")
+    odd.store("/etc/fstab", File(table.encode()))
+    assert [finding.text.split(",")[0] for finding in done(odd, check_guest).findings] == ["/etc/fstab:4 has 2 columns"]
+
+
 def test_what_is_odd_in_a_file_survives_an_edit_of_another_line(run: Run) -> None:
     after = guest("debian12-vmware-broken-configs")
     before = after.load("/etc/fstab")
