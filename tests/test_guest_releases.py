@@ -53,7 +53,7 @@ def test_oracle_is_not_taken_for_red_hat_which_it_says_too() -> None:
 
 
 def test_a_guest_without_any_is_not_known() -> None:
-    assert release({}.get) is None
+    assert release(lambda path: None) is None
 
 
 def test_a_file_system_with_an_old_release_file_is_a_root() -> None:
