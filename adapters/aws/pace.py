@@ -14,11 +14,11 @@ RECOVERY = 1.005
 
 
 class Pace:
-    """Shared by all threads that ask."""
+    """Shared by all threads that ask. `rate` is how many a second may be sent now."""
 
     def __init__(self, most: float = MOST) -> None:
         self._most = most
-        self._rate = most
+        self.rate = most
         self._next = 0.0
         self._slowed = 0.0
         self._lock = threading.Lock()
@@ -28,17 +28,17 @@ class Pace:
         with self._lock:
             now = time.monotonic()
             at = max(self._next, now)
-            self._next = at + 1 / self._rate
+            self._next = at + 1 / self.rate
         run.stop.wait(at - now)
         run.check()
 
     def answered(self) -> None:
         with self._lock:
-            self._rate = min(self._most, self._rate * RECOVERY)
+            self.rate = min(self._most, self.rate * RECOVERY)
 
     def throttled(self) -> None:
         """Half as fast. Requests that were on the way together are refused together, and count once."""
         with self._lock:
             if time.monotonic() - self._slowed > 1:
                 self._slowed = time.monotonic()
-                self._rate = max(LEAST, self._rate / 2)
+                self.rate = max(LEAST, self.rate / 2)
