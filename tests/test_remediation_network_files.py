@@ -431,3 +431,14 @@ def test_a_mac_has_one_form(text: str, found: tuple[str, ...]) -> None:
 
 def test_a_bonds_mode_has_a_name() -> None:
     assert (bond_mode("4"), bond_mode("balance-alb"), bond_mode("")) == ("802.3ad", "balance-alb", "")
+
+
+@pytest.mark.parametrize("match", ["Name=6rd-*\nType=sit", "Name=vt-*\nDriver=tun", "Name=ve-*\nDriver=veth"])
+def test_what_systemd_brings_for_tunnels_and_machines_is_none_of_a_card(match: str) -> None:
+    text = f"[Match]\n{match}\n\n[Network]\nAddress=0.0.0.0/28\nDHCPServer=yes\n"
+    assert networkd.stays(text, frozenset())
+
+
+def test_a_driver_or_type_of_a_card_is_one_of_a_card() -> None:
+    assert not networkd.stays("[Match]\nName=eth0\nDriver=vmxnet3\n\n[Network]\nAddress=10.0.0.2/24\n", frozenset())
+    assert not networkd.stays("[Match]\nName=eth0\nType=ether\n\n[Network]\nAddress=10.0.0.2/24\n", frozenset())

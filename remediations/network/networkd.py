@@ -75,6 +75,9 @@ _NAMING_KEYS = frozenset({*_PORT_KEYS, *_ABOVE_KEYS})
 _ANY_CARD = frozenset({"Name", "Type", "Kind", "Virtualization"})
 _BY_CARD = frozenset({"MACAddress", "PermanentMACAddress", "Path", "Driver", "OriginalName", "Property"})
 
+_MADE_BY = (("tun",), ("veth",))
+"""Drivers of devices that programs make."""
+
 Values = Mapping[tuple[str, str], tuple[str, ...]]
 
 
@@ -148,12 +151,14 @@ def stays(text: str, devices: frozenset[str]) -> bool:
     matched = names(text)
     if "container" in found.get(("Match", "Virtualization"), ()):  # for a guest in which this is no machine
         return True
-    if matched:
-        return all(name in devices or virtual(name) for name in matched)
-    if any(key in _BY_CARD for section, key in found if section == "Match"):
-        return False
     types = {word for value in found.get(("Match", "Type"), ()) for word in value.split()}
     kinds = {word for value in found.get(("Match", "Kind"), ()) for word in value.split()}
+    if matched:
+        # systemd's own files for tunnels and virtual machines: a type or driver that no card has.
+        made = (bool(types) and "ether" not in types) or found.get(("Match", "Driver")) in _MADE_BY
+        return made or all(name in devices or virtual(name) for name in matched)
+    if any(key in _BY_CARD for section, key in found if section == "Match"):
+        return False
     return bool(types | kinds) and "ether" not in types and "!*" not in kinds
 
 
