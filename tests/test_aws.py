@@ -147,6 +147,14 @@ def test_three_hundred_instances_are_listed_in_a_handful_of_requests(account: Ac
     assert sum(account.counts().values()) <= 5
 
 
+def test_ec2_that_fails_for_a_moment_is_asked_again_and_that_is_told(account: Account, run: Run) -> None:
+    told = run.listener = Told()
+    account.faults(unavailable={"ec2:DescribeInstances": 1}, throttle={"ec2:DescribeVolumes": 1})
+    with account.environment(), opened(run, "*") as source:
+        list(source.list())
+    assert "AWS: trying again (2 of 6)" in told.text and "fewer requests a second" in told.text
+
+
 def test_what_is_not_there_is_said(account: Account, run: Run) -> None:
     with account.environment():
         for what in ("i-00000000000000000", "ami-0000000000000000f", "snap-00000000000000000"):

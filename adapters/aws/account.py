@@ -47,6 +47,7 @@ THROTTLED = {
     "TooManyRequestsException",
     "SlowDown",
     "SnapshotCreationPerVolumeRateExceeded",
+    "ConcurrentSnapshotLimitExceeded",
 }
 DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation"}
 EXPIRED = {"RequestExpired", "ExpiredToken", "ExpiredTokenException"}
@@ -150,10 +151,13 @@ class Account:
         self.run.stop.wait(seconds)
         self.run.check()
 
-    def _before_retry(self, response: Any, **_: Any) -> None:
+    def _before_retry(self, response: Any, attempts: int, caught_exception: object = None, **_: Any) -> None:
+        """Told of every answer of EC2 and KMS, before botocore decides whether to ask again."""
         self._check()
         if response is not None and response[1].get("Error", {}).get("Code") in THROTTLED:
             self._tell_throttled()
+        elif attempts < ATTEMPTS and (caught_exception is not None or response[0].status_code >= 500):
+            self.run.tell(Note(f"AWS: trying again ({attempts + 1} of {ATTEMPTS})"))
 
     def _tell_throttled(self) -> None:
         self.pace.throttled()

@@ -65,13 +65,19 @@ class Snapshots:
                 return found
             self._ledger.will_make(KIND, region=self._account.region, of=self._of, job=self._job)
             try:
-                made = self._account.asked("ec2", f"snapshot {self._of}", self._create)["Snapshots"]
-                return {one["VolumeId"]: one["SnapshotId"] for one in made}
+                answer = self._account.asked("ec2", f"snapshot {self._of}", self._create)
             except SourceBusy as error:  # the answer may be lost, and they may be there: look before another try
                 failure = error
+                continue
             except Answered:
-                self._forget()
+                if failure is None:
+                    self._forget()
                 raise
+            made = {one["VolumeId"]: one["SnapshotId"] for one in answer["Snapshots"]}
+            if volumes <= made.keys():
+                return made
+            self.delete()
+            raise SourceBusy(f"{self._of}: a volume was detached while it was snapshotted", hint="Run it again.")
         if found := self._whole(volumes):
             return found
         raise failure or SourceBusy(f"snapshot {self._of}: it could not be made", hint="Run the same command again.")
