@@ -2,26 +2,29 @@
 
 MIGRATE := .venv/bin/magalu-migrate
 
-.PHONY: setup setup-tests demo test unit bench clean
+.PHONY: setup setup-demo setup-tests demo test unit bench clean
 
 setup:
 	@bash .ci/setup
 
+setup-demo:
+	@bash .ci/setup demo
+
 setup-tests:
 	@bash .ci/setup tests
 
-demo: setup
+demo: setup-demo
 	@bash .ci/demo
 
 test: setup-tests
 	@.venv/bin/pytest
 
-# Only what needs no appliance, no server, no built guest and no boot: under a minute.
+# Only what needs no appliance, no server, no built guest and no boot: a minute or two.
 unit: setup-tests
 	@.venv/bin/pytest -m "not slow"
 
 # What the README says of speed, measured here, against qemu-img: some five minutes on a machine that does nothing else.
-bench: setup
+bench: setup-demo
 	@.venv/bin/python -m fixtures.benchmark
 
 clean:

@@ -1,7 +1,7 @@
 """Whether there is room for a new initramfs: in /boot, and where its builder works.
 
-Measured: Debian 12's initramfs with MODULES=most is 40 MB with and without virtio, and 11 MB with MODULES=dep; a host-only one of
-dracut is a third of one for every machine. Unpacked it takes three to four times as much, and builders unpack below /var/tmp.
+The factors are estimates on the safe side, not measurements: a host-only initramfs grows to that of every machine, and builders unpack it below
+/var/tmp, where it takes several times as much.
 """
 
 import re

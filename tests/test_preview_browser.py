@@ -24,7 +24,7 @@ WIDE, PHONE = (1280, 900), (400, 800)
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium-headless-shell")
-    assert program, "apt-get install chromium-headless-shell (group browser of migrate/system-packages.txt)"
+    assert program, "apt-get install chromium-headless-shell (group tests of migrate/system-packages.txt)"
     with sync_playwright() as playwright:
         # As root, as in CI, it starts without a sandbox only; what it opens is our own page.
         opened = playwright.chromium.launch(
