@@ -1,6 +1,7 @@
 """The AWS source before a real server that fails on purpose: EC2, EBS direct, KMS."""
 
 import dataclasses
+import json
 import logging
 import os
 import random
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -334,7 +336,42 @@ def test_only_what_is_asked_for_is_read(account: Account, run: Run, seeds: tuple
         assert account.counts()["bytes"] == BLOCK
 
 
-# Credentials and TLS
+# Permissions, credentials and TLS
+
+
+def test_the_policy_that_we_publish_suffices_and_holds_no_action_too_many(
+    account: Account, run: Run, seeds: tuple[Path, Path]
+) -> None:
+    policy = json.loads(files("adapters.aws").joinpath("policy.json").read_text())
+    allowed = {
+        action
+        for statement in policy["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    id_ = account.instance("least", seeds[0])
+    ec2 = account.ec2
+    zone = ec2.describe_instances(InstanceIds=[id_])["Reservations"][0]["Instances"][0]["Placement"]["AvailabilityZone"]
+    sealed = ec2.create_volume(Size=1, AvailabilityZone=zone, Encrypted=True)["VolumeId"]
+    ec2.create_tags(Resources=[sealed], Tags=[{"Key": "seed", "Value": str(seeds[1])}])
+    ec2.attach_volume(VolumeId=sealed, InstanceId=id_, Device="/dev/sdf")
+    image = ec2.create_image(InstanceId=id_, Name="least-1", NoReboot=True)["ImageId"]
+    account.counts(forget=True)
+    account.faults(allow=sorted(allowed))
+    ledger = Ledger(run.work / "ledger.jsonl")
+    with account.environment():
+        for what in (id_, image):
+            with opened(run, what, ledger) as source:
+                assert len(list(source.list())) == 1
+                token = source.freeze(described(source), "job")
+                with source.frozen(token) as disks:
+                    for disk, seed in zip(disks, seeds, strict=False):
+                        with disk.nbd() as uri:
+                            compare(run, uri, seed)
+                source.release(token)
+                assert list(source.undo(ledger.left())) == []
+    # What AWS checks while it does something else: tags are made with the snapshot, blocks are decrypted as they are read.
+    indirect = {"ec2:CreateTags", "kms:Decrypt"}
+    assert account.counts().keys() - {"bytes"} == allowed - indirect
 
 
 def test_credentials_that_aws_does_not_take_are_named(account: Account, run: Run) -> None:
