@@ -551,6 +551,19 @@ def test_netctls_profiles_are_read_and_systemd_networkd_takes_their_place() -> N
     assert "/etc/netctl/a card" not in after
 
 
+def test_what_slept_in_a_folder_that_is_sourced_now_does_not_wake_up(run: Run) -> None:
+    asleep = guest("debian12-net-ifupdown-asleep")
+    changes = done(asleep, network_by_dhcp)
+    after = outcome(changes)
+    assert after["/etc/network/interfaces.d/eth0.bak"] is None
+    assert "/etc/network/interfaces.d/dummy" not in after
+    assert after["/etc/network/interfaces"] == (
+        "# Gerado pelo instalador\nauto lo\niface lo inet loopback\nsource /etc/network/interfaces.d/*\n"
+    )
+    assert not any("10.99" in fact.text for fact in changes.facts)  # it was not the network that was there before
+    applied(run, asleep, network_by_dhcp)
+
+
 def test_what_switches_ipv6_off_elsewhere_is_told_line_by_line_and_stays() -> None:
     changes = done(guest("debian12-net-ifupdown-many"), network_by_dhcp)
     (told,) = [finding.text for finding in changes.findings if finding.code == "NET-015"]

@@ -212,7 +212,8 @@ def _named(stanza: Stanza, kept: frozenset[str]) -> str:
     names = [name for name in stanza.words[1:] if name in kept]
     if len(names) == len(stanza.words) - 1:
         return stanza.raw
-    return f"{stanza.kind} {' '.join(names)}\n" if names else ""
+    comments = "".join(line for line in stanza.raw.splitlines(keepends=True) if line.lstrip().startswith("#"))
+    return f"{comments}{stanza.kind} {' '.join(names)}\n" if names else ""
 
 
 def sourcing(text: str) -> str:
@@ -316,13 +317,13 @@ def _methods(stanza: Stanza) -> tuple[Method, Method]:
 # The draft
 
 
-def files(draft: Draft) -> tuple[str, ...]:
-    """Return the main file and all that it sources, ours left out."""
+def files(draft: Draft, main: str | None = None) -> tuple[str, ...]:
+    """Return the main file and all that it sources, ours left out; with `main`, as if that was the main file's text."""
     known: dict[str, None] = {}
     todo = [MAIN]
     while todo:
         path = todo.pop(0)
-        text = draft.read(path)
+        text = main if path == MAIN and main is not None else draft.read(path)
         if path in known or text is None:
             continue
         known[path] = None
@@ -386,10 +387,22 @@ def interfaces(draft: Draft) -> tuple[Interface, ...]:
     )
 
 
+def _to_be_read(draft: Draft, *, live: bool) -> tuple[str, ...]:
+    """Return the files that count afterwards. Where `by_dhcp` will source a whole folder, files there that slept would wake up."""
+    text = draft.read(MAIN)
+    return files(draft, sourcing(text)) if live and text is not None and _sources_ours(draft) else files(draft)
+
+
+def _sources_ours(draft: Draft) -> bool:
+    """Whether this ifup reads what we write from a folder; BusyBox's and ifupdown-ng read the main file."""
+    return draft.os.family == "debian" or bool({"ifupdown", "ifupdown2"} & set(draft.packages))
+
+
 def forget(draft: Draft, *, live: bool) -> None:
     """No file sets up a card any more; one that has nothing else to say goes."""
-    kept = kept_names(described(_all(draft)))
-    for path in files(draft):
+    paths = _to_be_read(draft, live=live)
+    kept = kept_names(described(stanza for path in paths for stanza in stanzas(_text(draft, path))))
+    for path in paths:
         text = without_cards(_text(draft, path), kept)
         if live and INLINE in (draft.read(path) or ""):
             text += INLINE
@@ -403,7 +416,7 @@ def forget(draft: Draft, *, live: bool) -> None:
 
 def by_dhcp(draft: Draft, called: frozenset[str]) -> None:
     """Whatever card appears asks for DHCP, once, also where cloud-init describes it too."""
-    if draft.os.family != "debian" and not {"ifupdown", "ifupdown2"} & set(draft.packages):
+    if not _sources_ours(draft):
         kernel_names.keep(draft, "ifup", seen="eth0" in called or draft.exists(OURS))
         # cloud-init writes this very file on Alpine, so that nothing is there twice.
         draft.edit(MAIN, lambda text: text.replace(INLINE, "").rstrip("\n") + "\n" + INLINE, why=WHY_DHCP)
