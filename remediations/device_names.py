@@ -80,7 +80,8 @@ def absent(layout: Layout, name: str) -> bool:
         return True
     if names_volume(name) or tag(name)[0] in ("UUID", "LABEL", "PARTUUID"):
         return not any(fs.type in CLOSED for fs in layout.filesystems)
-    return name.startswith("/dev/disk/by-") and tag(name)[0] == ""  # by the old controller's or disk's own number
+    # By the old controller's or disk's own number, or by a cloud's udev rules (/dev/disk/azure, /dev/disk/cloud), which go with its agent.
+    return name.startswith("/dev/disk/") and tag(name)[0] == ""
 
 
 def stays_behind(layout: Layout, name: str) -> bool:

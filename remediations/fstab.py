@@ -17,7 +17,7 @@ RESUME = "/etc/initramfs-tools/conf.d/resume"
 WHO = "# magalu-migrate:"
 PATIENCE = "nofail,x-systemd.device-timeout=10s"
 NETWORK_TYPES = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "fuse.sshfs", "vboxsf", "vmhgfs"}
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "fuse.sshfs", "vboxsf", "vmhgfs", "efs", "lustre"}
 )
 NEEDED = frozenset({"/", "/usr", "/boot", "/var"})
 EXT = frozenset({"ext2", "ext3", "ext4"})
@@ -126,7 +126,9 @@ def _by_uuid(layout: Layout, mount: Mount) -> Row:
 def _meant(layout: Layout, mount: Mount) -> Filesystem | None:
     """The file system of a name that will not hold. The name is the evidence, but for the root, and where it tells nothing here."""
     by_number = numbered(mount.spec) is not None
-    by_wiring = mount.spec.startswith(("/dev/disk/by-id/", "/dev/disk/by-path/"))
+    by_wiring = mount.spec.startswith(
+        ("/dev/disk/by-id/", "/dev/disk/by-path/", "/dev/disk/azure/", "/dev/disk/cloud/")
+    )
     if mount.file == "/" and (by_number or by_wiring):
         return layout.root_filesystem
     if by_wiring and mount.file.startswith("/"):

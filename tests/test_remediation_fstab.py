@@ -159,6 +159,15 @@ def test_a_name_by_the_old_controllers_path_is_known_from_where_it_is_mounted() 
     }
 
 
+def test_a_disk_by_a_name_that_a_clouds_rules_made_is_not_waited_for() -> None:
+    before = from_yaml(
+        fstab("/dev/disk/azure/root-part1 / ext4 defaults 0 1", "/dev/disk/azure/scsi1/lun0-part1 /d ext4 defaults 0 2")
+    )
+    assert outcome(done(before, mount_by_uuid))["/etc/fstab"].startswith("UUID=aaaa / ext4")  # type: ignore[union-attr]
+    waiting = done(before, forget_missing_devices)
+    assert "/lun0-part1 /d ext4 defaults,nofail,x-systemd.device-timeout=10s" in str(outcome(waiting)["/etc/fstab"])
+
+
 def test_a_part_of_the_system_on_another_disk_refuses_the_guest() -> None:
     changes = done(
         from_yaml(fstab("/dev/sda1 / ext4 defaults 0 1", "/dev/sdb1 /var xfs defaults 0 2")), forget_missing_devices
