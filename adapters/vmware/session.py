@@ -10,13 +10,15 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
 
-from pyVim.connect import SmartStubAdapter
-from pyVmomi import vim, vmodl
+import defusedxml.ElementTree
+from pyVmomi import SoapStubAdapter, vim, vmodl
+from pyVmomi.VmomiSupport import GetServiceVersions, versionIdMap
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
@@ -30,7 +32,10 @@ Answer = TypeVar("Answer")
 
 LICENCE = "the licence of this ESXi forbids it (the free one only reads through its API)"
 FOREIGN = (vmodl.MethodFault, OSError, http.client.HTTPException, ExpatError)
-"""What pyvmomi raises: faults of the server, and what its own HTTP client meets. A stray proxy's page is no XML."""
+"""What pyvmomi raises: faults of the server, and what its own HTTP client meets. An answer that breaks off is no XML."""
+
+LONGEST_VERSIONS = 1 << 20
+"""Bytes; a vCenter's list has some 4 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +79,18 @@ class Session:
         self.server = server
         self.pace = pace
         self._stub = self._tried(f"reach {server.text}", self._reached, stoppable=True)
-        self.content = self._tried(f"reach {server.text}", self._told, stoppable=True)
-        self._log_in(0)
+        try:
+            self.content = self._tried(f"reach {server.text}", self._told, stoppable=True)
+            self._log_in(0)
+        except MigrateError:
+            self._stub.DropConnections()
+            raise
 
     def close(self) -> None:
         """Log out. A server that has gone, or has ended the session, is left alone."""
-        try:
+        with suppress(*FOREIGN):
             self.content.sessionManager.Logout()
-        except FOREIGN:
-            return
+        self._stub.DropConnections()
 
     @property
     def stub(self) -> Any:
@@ -147,13 +155,42 @@ class Session:
         self._run.check()
 
     def _reached(self) -> Any:
-        return SmartStubAdapter(
-            host=self.server.host,
-            port=self.server.port,
-            sslContext=self.server.context,
-            httpConnectionTimeout=self.pace.timeout,
-            customHeaders={"User-Agent": self._agent},
+        """A stub that speaks the newest version which both sides know. pyvmomi's own way to it (SmartStubAdapter) has no time limit."""
+        told = self._versions()
+        for version in GetServiceVersions("vim25"):
+            if versionIdMap[version] in told:
+                return SoapStubAdapter(
+                    host=self.server.host,
+                    port=self.server.port,
+                    version=version,
+                    path="/sdk",
+                    sslContext=self.server.context,
+                    httpConnectionTimeout=self.pace.timeout,
+                    customHeaders={"User-Agent": self._agent},
+                )
+        raise SourceError(
+            f"{self.server.text} does not tell of any version of vSphere's API that we know",
+            hint="Name the vCenter or the ESXi itself.",
         )
+
+    def _versions(self) -> frozenset[str]:
+        connection = http.client.HTTPSConnection(
+            self.server.host, self.server.port, timeout=self.pace.timeout, context=self.server.context
+        )
+        try:
+            connection.request("GET", "/sdk/vimServiceVersions.xml", headers={"User-Agent": self._agent})
+            answer = connection.getresponse()
+            text = answer.read(LONGEST_VERSIONS)
+        finally:
+            connection.close()
+        if answer.status == http.client.NOT_FOUND:
+            return frozenset()
+        if answer.status != http.client.OK:
+            raise http.client.HTTPException(f"{answer.status} {answer.reason}")
+        try:
+            return frozenset(one.text for one in defusedxml.ElementTree.fromstring(text).iter("version") if one.text)
+        except (SyntaxError, ValueError):  # no XML, or XML that is an attack
+            return frozenset()
 
     def _told(self) -> vim.ServiceInstanceContent:
         return vim.ServiceInstance("ServiceInstance", self._stub).RetrieveContent()
@@ -260,7 +297,7 @@ def _may_pass(error: BaseException) -> bool:
             return True
         case vmodl.MethodFault():
             return False
-        case http.client.HTTPException() | OSError():
+        case http.client.HTTPException() | OSError() | ExpatError():
             return True
         case _:
             return False
@@ -272,5 +309,5 @@ def _words(error: BaseException | None) -> str:
         name = error.__class__.__name__.rpartition(".")[2]
         return f"{one_line(error.msg)[:300]} ({name})" if error.msg else name
     if isinstance(error, ExpatError):
-        return "the answer is no XML: something else than vSphere may have answered"
+        return "the answer breaks off, or is not vSphere's"
     return one_line(str(error))[:300] or error.__class__.__name__

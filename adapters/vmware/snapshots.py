@@ -26,7 +26,7 @@ REMOVE_S = 6 * 3600.0
 """A snapshot of a busy VM is merged at the speed of its datastore."""
 PATIENCE_S = 600.0
 """A dead run's lease holds the VM until the host has ended it, five minutes after the last sign of life."""
-LONGEST_NAME = 60
+LONGEST_NAME = 56
 
 Answer = TypeVar("Answer")
 
