@@ -202,6 +202,24 @@ def test_snapshots_whose_answer_was_lost_are_found_and_not_made_again(
     assert account.snapshots() == before
 
 
+def test_snapshots_that_ec2_does_not_show_yet_are_waited_for_and_deleted_all_the_same(
+    account: Account, run: Run, seeds: tuple[Path, Path]
+) -> None:
+    id_ = account.instance("shy", *seeds)
+    before = account.snapshots()
+    with account.environment(), opened(run, id_) as source:
+        vm = described(source)
+        account.faults(unseen=3)
+        token = source.freeze(vm, "job")
+        assert len(account.snapshots() - before) == 2
+        source.release(token)
+        account.faults(unseen=2, deny=["ebs:ListSnapshotBlocks"])
+        with pytest.raises(SourceError, match="ebs:ListSnapshotBlocks"):
+            source.freeze(vm, "job")
+        account.faults()
+    assert account.snapshots() == before
+
+
 def test_a_wait_for_a_snapshot_can_be_stopped_and_taken_up(
     account: Account, run: Run, seeds: tuple[Path, Path]
 ) -> None:

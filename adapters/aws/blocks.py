@@ -122,13 +122,14 @@ class SnapshotDisk:
         return self._fetched(index, self._token_again(index, token), unit)
 
     def _token_again(self, index: int, old: str) -> str:
-        """Return a new token of the block: the old one has expired. Of many threads that find so, one lists."""
+        """Return a new token of the block: the old one has expired. Of many threads that find so in one part of the disk, one lists."""
         with self._lock:
-            if self._tokens[index] == old:
-                page = self._page({"MaxResults": PAGE_AGAIN, "StartingBlockIndex": index})
-                self._tokens |= {
-                    one["BlockIndex"]: one["BlockToken"] for one in page["Blocks"] if one["BlockIndex"] in self._tokens
-                }
+            # From a fixed place, so that neighbours get theirs, too; from the block itself where that answer did not reach it.
+            for start in (index // PAGE_AGAIN * PAGE_AGAIN, index):
+                if self._tokens[index] == old:
+                    page = self._page({"MaxResults": PAGE_AGAIN, "StartingBlockIndex": start})
+                    new = {block["BlockIndex"]: block["BlockToken"] for block in page["Blocks"]}
+                    self._tokens |= {key: token for key, token in new.items() if key in self._tokens}
             return self._tokens[index]
 
     def _fetched(self, index: int, token: str, unit: int) -> bytes:

@@ -1,7 +1,7 @@
 """The snapshots that we make of an instance: made together, found again by their tags, deleted by them. Nothing without our tags is touched."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,32 +76,40 @@ class Snapshots:
             made = {one["VolumeId"]: one["SnapshotId"] for one in answer["Snapshots"]}
             if volumes <= made.keys():
                 return made
-            self.delete()
+            self.delete(made.values())
             raise SourceBusy(f"{self._of}: a volume was detached while it was snapshotted", hint="Run it again.")
         if found := self._whole(volumes):
             return found
         raise failure or SourceBusy(f"snapshot {self._of}: it could not be made", hint="Run the same command again.")
 
-    def completed(self, ids: tuple[str, ...]) -> None:
-        """Return when all are completed. AWS copies what was written since the last snapshot: minutes to hours."""
+    def completed(self, ids: Collection[str]) -> "Mapping[str, SnapshotTypeDef]":
+        """Return them when all are completed. AWS copies what was written since the last snapshot: minutes to hours.
+
+        They are asked for by a filter: an id that EC2 does not show yet would be an error.
+        """
         what = f"wait for the snapshots of {self._of}"
+        filters = [{"Name": "snapshot-id", "Values": [*ids]}]
         told, changed = "", time.monotonic()
+        seen: set[str] = set()
         while True:
-            found = self._described(what, SnapshotIds=list(ids))
-            if broken := [one["SnapshotId"] for one in found if one["State"] in BROKEN]:
-                self.delete()
+            found = {one["SnapshotId"]: one for one in self._described(what, OwnerIds=["self"], Filters=filters)}
+            if lost := sorted(seen - found.keys()):
+                raise SourceError(f"{self._of}: {', '.join(lost)} was deleted by somebody", hint="Run it again.")
+            seen |= found.keys()
+            if broken := [id_ for id_, one in found.items() if one["State"] in BROKEN]:
+                self.delete(ids)
                 raise SourceError(
                     f"{self._of}: AWS could not make {', '.join(broken)}", hint="Run the same command again."
                 )
-            waiting = [one for one in found if one["State"] != "completed"]
+            waiting = [id_ for id_ in ids if id_ not in found or found[id_]["State"] != "completed"]
             if not waiting:
-                return
-            state = ", ".join(f"{one['SnapshotId']} {one.get('Progress', '')}".strip() for one in waiting)
+                return found
+            state = ", ".join(f"{id_} {found[id_].get('Progress', '')}" if id_ in found else id_ for id_ in waiting)
             if state != told:
                 if not told:
                     self._account.run.tell(Note(f"AWS is making {len(ids)} snapshot(s) of {self._of}"))
                 told, changed = state, time.monotonic()
-                self._account.run.tell(Progress("freeze", len(found) - len(waiting), len(found), "snapshots", state))
+                self._account.run.tell(Progress("freeze", len(ids) - len(waiting), len(ids), "snapshots", state))
             if time.monotonic() - changed > self._patience.stalled:
                 raise SourceBusy(
                     f"{self._of}: its snapshots have not moved for {took(self._patience.stalled)} ({state})",
@@ -119,15 +127,18 @@ class Snapshots:
         # The job's name is compared here: * and ? in a filter's value are wildcards.
         return sorted((one for one in found if self._is_ours(one)), key=lambda one: one["StartTime"])
 
-    def delete(self, *, seen: bool = True) -> None:
-        """None of them is left, also after a stop. A second call finds none and succeeds. `seen` where EC2 is known to have shown them once."""
+    def delete(self, made: Collection[str] = (), *, seen: bool = True) -> None:
+        """None of them is left, also after a stop. A second call finds none and succeeds.
+
+        `made` are ids that this run was told when it made them; `seen` where EC2 is known to have shown all others once.
+        """
         with self._account.finishing():
-            found = self.ours()
+            found = {one["SnapshotId"] for one in self.ours()}
             if not found and not seen:  # what a dying run made may not be shown yet
                 self._account.run.stop.wait(self._patience.settle)
-                found = self.ours()
-            for one in found:
-                self._delete(one["SnapshotId"])
+                found = {one["SnapshotId"] for one in self.ours()}
+            for id_ in sorted(found | set(made)):
+                self._delete(id_)
         self._forget()
 
     def _delete(self, id_: str) -> None:

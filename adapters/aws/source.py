@@ -141,15 +141,12 @@ class AwsSource:
         snapshots = self._of_job(id_, name)
         places = devices(self._instance(id_))
         made = snapshots.made(frozenset(volume for _, volume in places))
-        found = self._snapshots([made[volume] for _, volume in places])
+        ids = {device_name(device): made[volume] for device, volume in places}
+        self._check_may_be_read(snapshots, tuple(ids.values()))
+        found = snapshots.completed(tuple(ids.values()))
         disks = tuple(
-            FrozenDisk(
-                snapshot=made[volume], name=device_name(device), size=found[made[volume]]["VolumeSize"] * (1 << 30)
-            )
-            for device, volume in places
+            FrozenDisk(snapshot=one, name=name, size=found[one]["VolumeSize"] << 30) for name, one in ids.items()
         )
-        self._check_may_be_read(disks, snapshots)
-        snapshots.completed(tuple(disk.snapshot for disk in disks))
         return Token(region=self._account.region, of=id_, job=name, disks=disks).text()
 
     @contextmanager
@@ -263,13 +260,13 @@ class AwsSource:
         text = f"{what} is encrypted with {one_line(key)}, which is {one_line(state)}"
         return Reason(Code.KEY, text, "Enable the key, or cancel its deletion.")
 
-    def _check_may_be_read(self, disks: tuple[FrozenDisk, ...], snapshots: Snapshots) -> None:
+    def _check_may_be_read(self, snapshots: Snapshots, ids: tuple[str, ...]) -> None:
         """Raise where EBS direct is denied, at once and not after the hours that a snapshot may take; the snapshots are gone then."""
         try:
-            SnapshotDisk(self._account, disks[0]).check_readable()
-        except Answered as error:
+            SnapshotDisk(self._account, FrozenDisk(snapshot=ids[0], name=ids[0], size=0)).check_readable()
+        except Answered as error:  # one that is not completed is refused, too
             if error.denied:
-                snapshots.delete()
+                snapshots.delete(ids)
                 raise
         except SourceBusy:
             pass  # it is asked again when it is read
