@@ -169,3 +169,15 @@ def test_whether_any_repository_is_left(files: str, left: bool) -> None:
 def test_a_vendor_without_mirrors_reads_nothing() -> None:
     nobody = Vendor.model_validate({"name": "X", "code": "X"})
     assert done(guest("debian12-azure-unowned"), public_package_sources((nobody,))).effects == ()
+
+
+@pytest.mark.parametrize(("id", "said"), [("photon", "1"), ("rocky", "0")])
+def test_photons_own_repositories_are_vmwares_and_stay_on_in_photon_only(id: str, said: str) -> None:
+    text = "[photon]\nbaseurl=https://packages.vmware.com/photon/$releasever\nenabled={}\n"
+    before = from_yaml(
+        f"os: {{id: {id}, packaging: rpm}}\nfiles: {{/etc/yum.repos.d/photon.repo: {text.format(1)!r}}}".replace(
+            "'", '"'
+        )
+    )
+    changes = done(before, public_package_sources(VENDORS))
+    assert outcome(changes) == ({} if said == "1" else {"/etc/yum.repos.d/photon.repo": text.format(0)})

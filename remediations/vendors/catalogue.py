@@ -21,7 +21,7 @@ A vendor's file says, and may leave out all but the first two:
       - {why: …, paths: [/etc/hosts], pattern: '169\\.254\\.169\\.254\\s.*'}
       - {why: …, paths: [/etc/X11/xorg.conf], pattern: '(\\s*Driver\\s+)"vmware"', instead: '\\1"modesetting"'}
     repositories:                     sections of yum's, dnf's and zypper's repositories with such a host are switched off
-      - {why: answers only inside Azure, hosts: [rhui*.microsoft.com]}
+      - {why: answers only inside Azure, hosts: [rhui*.microsoft.com]}     with own: [photon] not in that distribution, whose they are
     mirrors: {HOST_REGEX: host}       apt's sources name the distribution's own host instead; paths stay as they are
     time: {hosts: [169.254.169.123], devices: [/dev/ptp_hyperv]}     sources of time that go
     kernel_arguments: [rootdelay=*]   patterns as in fnmatch(3), on the whole word, that go from every command line
@@ -91,8 +91,11 @@ class Lines(_Part):
 
 
 class Repositories(_Part):
+    """Servers by their hosts; of the distributions `own` they are the public ones, and stay."""
+
     why: str
     hosts: tuple[str, ...]
+    own: tuple[str, ...] = ()
 
 
 class Time(_Part):

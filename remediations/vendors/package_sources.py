@@ -97,7 +97,9 @@ def switch_off(draft: Draft, vendor: Vendor, left_alone: Callable[[str], bool]) 
 
 
 def switched_on(draft: Draft, group: Repositories) -> tuple[str, ...]:
-    """Return the files with repositories of a group that are switched on."""
+    """Return the files with repositories of a group that are switched on, none where they are the distribution's own."""
+    if draft.os.id in group.own:
+        return ()
     return tuple(
         path
         for pattern in REPOSITORIES
