@@ -111,7 +111,7 @@ def _kernel(draft: Draft, folder: str, version: str, image: str, started: tuple[
         builtin_modules(draft.read(f"{folder}/modules.builtin") or ""),
         modules,
         _initramfs(draft, folder, version, image, started),
-        listed=bool(dependencies),
+        listed=bool(dependencies) or not modules,  # a kernel that needs none has an empty list, also after depmod
     )
 
 

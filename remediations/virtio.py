@@ -50,10 +50,10 @@ def virtio_in_initramfs(draft: Draft, settings: Settings) -> None:
         )
     _tell_unified(draft)
     defaults = boot_menu.defaults(draft)
+    fit = tuple(kernel for kernel in found if all(map(kernel.has, NEEDED_DRIVERS)))
     for kernel in found:
         starts = draft.real(kernel.image, last=True) in defaults if defaults else kernel == found[-1]
-        _tell_unfit(draft, kernel, starts=starts)
-    fit = tuple(kernel for kernel in found if all(map(kernel.has, NEEDED_DRIVERS)))
+        _tell_unfit(draft, kernel, fit, starts=starts)
     must = required(draft, fit)
     contents = {kernel.version: inside(draft, kernel) for kernel in fit}
     lacking = [kernel for kernel in must if _lacks(draft, kernel, contents[kernel.version])]
@@ -64,7 +64,7 @@ def virtio_in_initramfs(draft: Draft, settings: Settings) -> None:
         _build(draft, lacking, contents)
 
 
-def _tell_unfit(draft: Draft, kernel: Kernel, *, starts: bool) -> None:
+def _tell_unfit(draft: Draft, kernel: Kernel, fit: tuple[Kernel, ...], *, starts: bool) -> None:
     absent = [module for module in NEEDED_DRIVERS if not kernel.has(module)]
     if not absent:
         return
@@ -79,8 +79,11 @@ def _tell_unfit(draft: Draft, kernel: Kernel, *, starts: bool) -> None:
     draft.find(
         "BOOT-002" if starts else "BOOT-001",
         f"The kernel {kernel.version} {role} has no {', '.join(absent)}: it cannot run on Magalu Cloud.",
-        remedy="Install a kernel that has virtio drivers in the source VM"
-        + (", and make it the default." if starts else "."),
+        remedy=f"Make {fit[-1].version}, which has them, the default in the source VM."
+        if starts and fit
+        else "Remove it, or choose another in the menu."
+        if fit
+        else "Install a kernel that has virtio drivers in the source VM, and make it the default.",
         severity=Severity.ERROR if starts else Severity.NOTE,
     )
 

@@ -137,6 +137,21 @@ def test_a_kernel_without_modules_dep_gets_one_with_its_initramfs(run: Run) -> N
     assert request.why.endswith("and modules.dep, without which no module is loaded")
 
 
+def test_a_kernel_that_has_all_built_in_needs_no_list_of_modules() -> None:
+    built_in = from_yaml(
+        "kernels: {6.1.0: {builtin: [virtio, virtio_ring, virtio_pci, virtio_blk, virtio_scsi, virtio_net]}}"
+    )
+    changes = done(built_in, virtio_in_initramfs)
+    assert (changes.effects, changes.findings) == ((), ())
+
+
+def test_where_another_kernel_has_virtio_it_is_named_to_be_the_default() -> None:
+    built_in = "builtin: [virtio, virtio_ring, virtio_pci, virtio_blk, virtio_scsi, virtio_net]"
+    two = from_yaml(f"kernels: {{5.14.0-1: {{{built_in}}}, 5.14.0-2: {{modules: [ena], initramfs: [ena]}}}}")
+    (told,) = done(two, virtio_in_initramfs).findings
+    assert (told.code, told.remedy) == ("BOOT-002", "Make 5.14.0-1, which has them, the default in the source VM.")
+
+
 def test_no_room_for_a_new_initramfs_refuses_the_guest_before_anything_is_changed() -> None:
     files = '  /usr/bin/dracut: ""\n'
     changes = done(of("fedora", files, free="1000"), virtio_in_initramfs)
