@@ -535,3 +535,7 @@ def test_another_vendor_is_only_data(run: Run) -> None:
     }
     assert package_removal(example).name == "remove-example-cloud-packages"
     applied(run, to, package_removal(example), leftover_removal(example))
+
+
+def test_what_starts_the_agent_in_openrc_goes_with_it() -> None:
+    assert outcome(done(guest("alpine320-vmware-extlinux"), *BUILTIN))["/etc/runlevels/default/open-vm-tools"] is None
