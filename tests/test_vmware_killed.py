@@ -15,7 +15,7 @@ from tests.vsphere import NOISE, VM, server
 
 pytestmark = pytest.mark.slow
 
-KILLS = 12
+KILLS = 10
 
 
 def test_what_a_killed_run_made_is_taken_back(tmp_path: Path) -> None:

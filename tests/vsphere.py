@@ -87,7 +87,7 @@ def opened(
     environ: dict[str, str] | None = None,
     **words: Any,
 ) -> Iterator[VmwareSource]:
-    options = Options(**({"ca": at.ca, "pace": QUICK} | words))
+    options = replace(Options(ca=at.ca, pace=QUICK), **words)
     clean = {name: text for name, text in os.environ.items() if not name.startswith(("GOVC_", "VSPHERE_"))}
     with (
         patch.dict(os.environ, clean | at.environ | (environ or {}), clear=True),
