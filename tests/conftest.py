@@ -8,6 +8,7 @@ import pytest
 
 from adapters.sandbox import Sandbox, sandbox
 from fixtures.emulators.aws import Account, aws
+from fixtures.emulators.azure import Cloud, azure
 from migrate.run import Run
 
 
@@ -30,3 +31,10 @@ def aws_account() -> Iterator[Account]:
     """An AWS account on this machine, one for all slow tests: make an instance of your own in it, and take back the faults that you plan."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder, aws(Run(Path(folder)), Path(folder) / "aws") as account:
         yield account
+
+
+@pytest.fixture(scope="session")
+def azure_cloud() -> Iterator[Cloud]:
+    """An Azure subscription on this machine, one for all slow tests: make a VM of your own in it, and take back the faults that you plan."""
+    with tempfile.TemporaryDirectory(prefix="mm-") as folder, azure(Run(Path(folder))) as cloud:
+        yield cloud

@@ -1,6 +1,7 @@
 """What every Source does, whichever it is. A new source adds itself to SOURCES and proves the same."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from adapters.aws import aws_source
+from adapters.azure import azure_source
 from adapters.files import FileSource
+from fixtures.emulators.azure import SUBSCRIPTION
 from migrate.address import parse
 from migrate.run import Run
 from migrate.source import BlockSource, Source
 from tests import file_samples as samples
+from tests import vsphere
 from tests.cloud import Notebook
 
 CONTENT = samples.disk_bytes()
@@ -73,8 +77,45 @@ def _aws(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Mad
         yield Made(source, again, (_gibibyte(),))
 
 
+@contextmanager
+def _azure(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
+    cloud = request.getfixturevalue("azure_cloud")
+    name = f"contract-{uuid.uuid4().hex[:8]}"
+    cloud.add_vm(name, samples.raw(folder), samples.raw(folder, CONTENT[:4096], "data.raw"))
+    address = parse(f"azure://{SUBSCRIPTION}/rg1/{name}")
+    with (
+        cloud.environment(),
+        azure_source(run, address, Notebook(), cloud.ca) as source,
+        azure_source(run, address, Notebook(), cloud.ca) as again,
+    ):
+        yield Made(source, again, (CONTENT, CONTENT[:4096]))
+
+
+@contextmanager
+def _vsphere_datastore(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
+    with _vsphere(run, "datastore") as made:
+        yield made
+
+
+@contextmanager
+def _vsphere_export(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
+    with _vsphere(run, "nfc") as made:
+        yield made
+
+
+@contextmanager
+def _vsphere(run: Run, transport: str) -> Iterator[Made]:
+    with vsphere.server() as vc:
+        vc.give(vsphere.VM, [CONTENT, CONTENT[:4096]], tracked=True)
+        with (
+            vsphere.opened(run, vc, transport=transport) as source,
+            vsphere.opened(run, vc, transport=transport) as again,
+        ):
+            yield Made(source, again, (CONTENT, CONTENT[:4096]))
+
+
 SOURCES: tuple[Maker, ...] = (_file, _ova, _ovf_with_two_disks)
-LIVE: tuple[Maker, ...] = (_aws,)
+LIVE: tuple[Maker, ...] = (_aws, _azure, _vsphere_datastore, _vsphere_export)
 """Those that need a server."""
 
 

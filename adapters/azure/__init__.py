@@ -5,5 +5,6 @@ What is refused, and with which code: refusals.py. Which rights are needed: role
 
 from adapters.azure.place import Place, place
 from adapters.azure.source import AzureSource, azure_source
+from adapters.azure.transport import Pace
 
-__all__ = ["AzureSource", "Place", "azure_source", "place"]
+__all__ = ["AzureSource", "Pace", "Place", "azure_source", "place"]

@@ -15,7 +15,7 @@ from adapters.azure.cloud import Cloud
 from adapters.azure.failures import Ended, translated
 from adapters.azure.snapshots import GRANT, Snapshots
 from adapters.azure.token import Kept
-from migrate.errors import MigrateError, SourceError
+from migrate.errors import MigrateError, SourceError, Stopped
 from migrate.ledger import Ledger
 from migrate.run import Note
 from migrate.secret import Secret
@@ -92,15 +92,18 @@ class Access:
         self._grant = _Grant(number, Secret(""), 0.0)
         began = time.monotonic()
         wanted = models.GrantAccessData(access="Read", duration_in_seconds=GRANTED_S, file_format="VHD")
-        answer = self._cloud.finished(
-            f"grant access to disk {self._kept.disk}",
-            lambda: self._cloud.compute.snapshots.begin_grant_access(self._kept.group, self._kept.name, wanted),
-        )
-        url = Secret(answer.access_sas or "")
+        url = self._url(wanted)
         if urlsplit(url.reveal()).scheme != "https":
             raise SourceError(f"access to disk {self._kept.disk} was granted without an https URL", hint="Try again.")
         self._grant = _Grant(number, url, began + GRANTED_S)
         return self._grant
+
+    def _url(self, wanted: models.GrantAccessData) -> Secret:
+        answer = self._cloud.finished(
+            f"grant access to disk {self._kept.disk}",
+            lambda: self._cloud.compute.snapshots.begin_grant_access(self._kept.group, self._kept.name, wanted),
+        )
+        return Secret(answer.access_sas or "")
 
     def _names(self) -> dict[str, str]:
         return {"subscription": self._cloud.subscription, "group": self._kept.group, "name": self._kept.name}
@@ -111,6 +114,8 @@ def _asked(what: str, call: Callable[[], Result]) -> Result:
     failure: MigrateError
     try:
         return call()
+    except Stopped:
+        failure = Stopped()
     except AzureError as error:
         failure = translated(what, error)
         if isinstance(error, HttpResponseError) and error.status_code in (401, 403, 404):

@@ -8,10 +8,9 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -64,21 +63,22 @@ class Trust:
 
 
 @contextmanager
-def trust(run: Run, ca: Path | None) -> Iterator[Trust]:
+def trust(ca: Path | None) -> Iterator[Trust]:
     """Yield the usual roots, with one more where the user gave one. Raise UsageError for a file that is no certificate."""
-    with ExitStack() as stack:
-        if ca is None:
-            yield Trust(Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()))
-            return
-        try:
-            ssl.create_default_context().load_verify_locations(ca)
-            content = ca.read_bytes()
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"--ca {ca} cannot be read as a certificate in PEM: {error}") from error
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="roots-", dir=run.work)))
-        usual = Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()).read_bytes()
-        (folder / "roots.pem").write_bytes(usual + b"\n" + content)
-        yield Trust(folder / "roots.pem")
+    usual = Path(os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where())
+    if ca is None:
+        yield Trust(usual)
+        return
+    try:
+        ssl.create_default_context().load_verify_locations(ca)
+        content = usual.read_bytes() + b"\n" + ca.read_bytes()
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"--ca {ca} cannot be read as a certificate in PEM: {error}") from error
+    # requests takes roots as a file's name only; this one is in memory, gone with us however we end.
+    with os.fdopen(os.memfd_create("roots"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield Trust(Path(f"/proc/self/fd/{file.fileno()}"))
 
 
 class Cloud:
@@ -187,7 +187,7 @@ def opened(
 ) -> Iterator[Cloud]:
     """Open a subscription. Nothing is asked yet: who we are is found out when it matters."""
     silence()
-    with trust(run, ca) as roots:
+    with trust(ca) as roots:
         credential = DefaultAzureCredential(
             # A sign-in that Microsoft does not know (Azure Stack, a test) is not looked up in its list of clouds.
             disable_instance_discovery=_authority(environ) not in CLOUDS,

@@ -14,7 +14,7 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 
-from migrate.errors import SourceBusy, SourceError
+from migrate.errors import MigrateError, SourceBusy, SourceError, Stopped
 from migrate.text import one_line
 
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
@@ -53,10 +53,13 @@ class Ended(SourceError):
 def asked(what: str, call: Callable[[], Result]) -> Result:
     """Return what the call returns. Raise SourceError or SourceBusy for what Azure's libraries raise.
 
-    Their errors are not chained to ours: frames and messages of theirs hold signatures and keys.
+    Their errors are not chained to ours, nor is a stop that came up through them: frames and messages of theirs hold signatures and keys.
     """
+    failure: MigrateError
     try:
         return call()
+    except Stopped:
+        failure = Stopped()
     except AzureError as error:
         failure = translated(what, error)
     raise failure
