@@ -1,6 +1,7 @@
 """What every Source does, whichever it is. A new source adds itself to SOURCES and proves the same."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from adapters.aws import aws_source
+from adapters.azure import azure_source
 from adapters.files import FileSource
+from fixtures.emulators.azure import SUBSCRIPTION
 from migrate.address import parse
 from migrate.run import Run
 from migrate.source import BlockSource, Source
@@ -75,6 +78,20 @@ def _aws(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Mad
 
 
 @contextmanager
+def _azure(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
+    cloud = request.getfixturevalue("azure_cloud")
+    name = f"contract-{uuid.uuid4().hex[:8]}"
+    cloud.add_vm(name, samples.raw(folder), samples.raw(folder, CONTENT[:4096], "data.raw"))
+    address = parse(f"azure://{SUBSCRIPTION}/rg1/{name}")
+    with (
+        cloud.environment(),
+        azure_source(run, address, Notebook(), cloud.ca) as source,
+        azure_source(run, address, Notebook(), cloud.ca) as again,
+    ):
+        yield Made(source, again, (CONTENT, CONTENT[:4096]))
+
+
+@contextmanager
 def _vsphere_datastore(request: pytest.FixtureRequest, run: Run, folder: Path) -> Iterator[Made]:
     with _vsphere(run, "datastore") as made:
         yield made
@@ -98,7 +115,7 @@ def _vsphere(run: Run, transport: str) -> Iterator[Made]:
 
 
 SOURCES: tuple[Maker, ...] = (_file, _ova, _ovf_with_two_disks)
-LIVE: tuple[Maker, ...] = (_aws, _vsphere_datastore, _vsphere_export)
+LIVE: tuple[Maker, ...] = (_aws, _azure, _vsphere_datastore, _vsphere_export)
 """Those that need a server."""
 
 
