@@ -17,7 +17,7 @@ SECRET_PATHS = re.compile(
       ^/etc/(?:g?shadow-?|security/opasswd|ssl/private/.*|pki/tls/private/.*|ssh/ssh_host_[^/]*_key|krb5\.keytab
             |wireguard/.*|ppp/(?:chap|pap|srp)-secrets|ipsec\.(?:secrets|d/private/.*)|swanctl/private/.*
             |kubernetes/.*\.conf|rancher/k3s/k3s\.yaml|sysconfig/network-scripts/keys-.*|letsencrypt/accounts/.*
-            |rndc\.key|cloud/.*user-data.*|mysql/debian\.cnf|credstore(?:\.encrypted)?/.*|ceph/.*keyring.*)$
+            |postfix/sasl.*|rndc\.key|cloud/.*user-data.*|mysql/debian\.cnf|credstore(?:\.encrypted)?/.*|ceph/.*keyring.*)$
     | ^/var/lib/(?:waagent|amazon/ssm|cloud|systemd/credential|samba/private|sss/secrets|kubelet/pki
             |NetworkManager/secret_key)(?:/.*)?$
     | ^/(?:root|home/[^/]+)/\.(?:aws/credentials|azure/.*|config/gcloud/.*|kube/config|docker/config\.json|pgpass
@@ -48,7 +48,8 @@ _TOKENS = re.compile(
 )
 # Secrets behind words that lead to them. Sources: RFC 3986, 3.2.1; RFC 9110, 11.6.2; curl(1); sshpass(1).
 _LED = re.compile(
-    r"""(?ix) ( ://[^\s/:@]{0,200}: (?=[^\s/]{1,200}@)
+    r"""(?ix) ( //[^\s/:@]{0,200}: (?=[^\s/]{1,200}@)
+            | \buser(?:name)?=[^\s,%]{1,100}% | \b(?:auth_pass|private-key|preshared-key)\s+ | :\s+psk\s+
             | \bauthorization\b\W{1,4}(?:(?:basic|bearer|token)\s+)? | \bbearer\s+
             | \bidentified\s+by\s+ | (?:^|\s)(?:-u|--user)[\s=][^\s:]{1,100}: | \bsshpass\s+-p\s* )
         (?: (?<=:)[^\s/@]+(?=@) | "[^"]*" | '[^']*' | [^\s"'@]+ )
@@ -90,6 +91,8 @@ _GIVEN = re.compile(rf"(?i)((?:(?:--|[=\s\"']){_WORD}=|--{_WORD}\s+|^\s*SetCrede
 _COMMAND_LINE = re.compile(
     r"^/(?:boot/.*|efi/.*|loader/.*|etc/default/grub(?:\.d/.*)?|etc/kernel/cmdline.*|etc/zipl\.conf)$"
 )
+_MENU_PASSWORD = re.compile(r"^(\s*password\s+(?:--\S+\s+)?\S+\s+)\S+")
+"""GRUB's "password USER CLEAR-PASSWORD". Source: GRUB manual, Security."""
 _ARGUMENT = re.compile(rf"(?i)({_WORD}(?:=|:\s))(\"[^\"]*\"|'[^']*'|[^\s\"']+)")
 
 # Names that are secrets in one language only. Sources: systemd.netdev(5), netplan(5), nm-settings-keyfile(5), wpa_supplicant.conf(5).
@@ -165,6 +168,7 @@ class _Hiding:
         for pattern in self._local:
             line = pattern.sub(rf"\1{HIDDEN}", line)
         if self._cut:
+            line = _MENU_PASSWORD.sub(rf"\1{HIDDEN}", line)
             return _ARGUMENT.sub(rf"\1{HIDDEN}", line)
         found = (_GIVEN if self._other else _ASSIGNED).search(line)
         if found is not None and not _is_plain(found[1], found[2]):

@@ -181,3 +181,21 @@ def test_each_line_stays_a_line(text: list[str]) -> None:
     found = hidden.lines("/etc/x", text)
     assert len(found) == len(text)
     assert all("\n" not in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/etc/fstab", "//srv/b /c cifs user=ana%visible,vers=3 0 0"),
+        ("/etc/fstab", "//ana:visible@srv/c /d cifs defaults 0 0"),
+        ("/etc/network/interfaces", "up wg set wg0 private-key visible"),
+        ("/boot/grub/grub.cfg", "password root visible"),
+    ],
+)
+def test_secrets_that_no_equals_sign_leads_to_are_hidden(path: str, line: str) -> None:
+    assert "visible" not in hidden.lines(path, [line])[0]
+
+
+def test_a_line_of_pam_that_names_passwords_is_no_secret() -> None:
+    line = "password required pam_unix.so"
+    assert hidden.lines("/etc/pam.d/sshd", [line]) == [line]

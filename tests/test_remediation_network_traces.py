@@ -7,7 +7,7 @@ import pytest
 from migrate.draft import Draft
 from migrate.effects import Finding
 from migrate.guest import File, Folder, Package
-from migrate.guests.memory import Held, MemoryGuest
+from migrate.guests.memory import Held, MemoryGuest, from_yaml
 from remediations.network import network_by_dhcp, traces
 from remediations.network.model import Form, Interface, Route
 from remediations.network.software import software_of
@@ -171,3 +171,21 @@ def test_software_is_known_by_its_paths() -> None:
     assert software_of("/etc/haproxy/haproxy.cfg").name == "HAProxy"
     assert software_of("/etc/systemd/system/etcd.service.d/a.conf").name == "etcd"
     assert software_of("/etc/company.conf").name == ""
+
+
+def test_what_is_quoted_holds_no_secret_of_its_file() -> None:
+    before = from_yaml(
+        """
+        packages: {ifupdown: {version: 0.8.41, files: [/usr/sbin/ifup]}}
+        files:
+          /etc/network/interfaces: "auto eth0\\niface eth0 inet static\\n address 10.7.0.5/24\\n"
+          /etc/ipsec.secrets: '10.7.0.5 : PSK "visible"'
+          /etc/ppp/chap-secrets: "10.7.0.5 * visible *"
+          /etc/snmp/snmpd.conf: "rocommunity visible 10.7.0.5"
+          /etc/postfix/sasl_passwd: "[10.7.0.5]:587 user:visible"
+          /etc/keepalived/keepalived.conf: "authentication { auth_pass visible } unicast_src_ip 10.7.0.5"
+        """
+    )
+    told = [finding.text for finding in done(before, network_by_dhcp).findings if finding.code == "NET-007"]
+    assert len(told) >= 4
+    assert not any("visible" in text for text in told)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from migrate import hidden
 from migrate.draft import Draft
 from migrate.guest import File, Kind
 from remediations.network import dns
@@ -186,7 +187,7 @@ def tell(draft: Draft, interfaces: tuple[Interface, ...]) -> None:
                 "NET-007", f"more than {MOST_FILES} files in /etc name the old network; the others are not listed"
             )
             break
-        shown = "; ".join(f"line {number}: {line[:120]}" for number, _, line in found[:MOST_LINES])
+        shown = "; ".join(f"line {number}: {_quoted(path, line)}" for number, _, line in found[:MOST_LINES])
         rest = f"; and {len(found) - MOST_LINES} more lines" if len(found) > MOST_LINES else ""
         named = ", ".join(dict.fromkeys(word for _, words, _ in found for word in words))
         told.setdefault(software_of(path), []).append((f"{path} names {named}", f"{shown}{rest}"))
@@ -237,3 +238,8 @@ def _is_packages_own(draft: Draft, path: str, text: str) -> bool:
     """
     digest = hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
     return any(f" {path} {digest}" in package.record for package in draft.packages.values() if path in package.record)
+
+
+def _quoted(path: str, line: str) -> str:
+    """Return a line for the report without the secrets that its file's language makes of it: "10.0.0.5 : PSK …" is one in ipsec.secrets."""
+    return hidden.HIDDEN if hidden.is_secret(path) else hidden.lines(path, [line])[0][:120]
