@@ -1,10 +1,12 @@
 """Azure's adapter against a subscription on this machine: lists, refusals, what is read, and what happens when Azure has a bad day."""
 
 import dataclasses
+import json
 import random
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -159,17 +161,43 @@ def test_a_right_that_is_missing_is_named_with_its_scope(azure_cloud: Cloud, run
     before = azure_cloud.state
     azure_cloud.faults.denied.add("Microsoft.Compute/disks/read")
     assert reasons(azure_cloud, run, address("rights")) == [Code.RIGHT]
-    azure_cloud.faults.denied = {"Microsoft.Compute/snapshots/write"}
-    with source(azure_cloud, run, address("rights"), book) as opened, pytest.raises(SourceError) as refused:
-        token(opened)
-    assert "the right Microsoft.Compute/snapshots/write is missing on /subscriptions/" in str(refused.value)
-    assert azure_cloud.state == before
-    assert book.lines[-1][:2] == ("gone", "azure/snapshot")
+    for right in ("Microsoft.Compute/snapshots/write", "Microsoft.Compute/disks/beginGetAccess/action"):
+        azure_cloud.faults.denied = {right}
+        with source(azure_cloud, run, address("rights"), book) as opened, pytest.raises(SourceError) as refused:
+            token(opened)
+        assert f"the right {right} is missing on /subscriptions/" in str(refused.value)
+        assert azure_cloud.state == before
+        assert book.lines[-1][:2] == ("gone", "azure/snapshot")
     azure_cloud.faults.denied = {"Microsoft.Network/*", "Microsoft.Compute/skus/read"}
     with source(azure_cloud, run, address("rights")) as opened:
         vm = opened.describe(next(opened.vms()))
     assert (vm.vcpus, vm.nics) == (None, (Nic("rights-nic", None),))
     assert "the right Microsoft.Network/networkInterfaces/read is missing" in told.text
+
+
+def test_the_role_that_is_recommended_holds_each_right_that_is_made_use_of(
+    azure_cloud: Cloud, run: Run, tmp_path: Path
+) -> None:
+    role = json.loads(files("adapters.azure").joinpath("role.json").read_text())
+    keys = azure_cloud.add("rg1", "Microsoft.Compute/diskEncryptionSets", "role-keys", provisioningState="Succeeded")
+    azure_cloud.add_vm("modest", samples.raw(tmp_path), group="modest")
+    disk = next(id_ for id_ in azure_cloud.resources if id_.endswith("/disks/modest-os"))
+    azure_cloud.change(disk, encryption={"diskEncryptionSetId": keys})
+    azure_cloud.actions.clear()
+    with source(azure_cloud, run, address("*", "modest"), Notebook()) as opened:
+        list(opened.list())
+        frozen = token(opened)
+        with opened.frozen(frozen) as (boot,):
+            list(boot.extents())
+        opened.release(frozen)
+    used = {action.lower() for action in azure_cloud.actions}
+    granted = {action.lower() for action in role["Actions"]}
+    assert used <= granted
+    assert granted - used == {  # what Azure checks without being asked by us
+        "microsoft.compute/disks/begingetaccess/action",
+        "microsoft.compute/locations/diskoperations/read",
+        "microsoft.compute/virtualmachines/instanceview/read",
+    }
 
 
 def test_what_is_not_there_is_told_so(azure_cloud: Cloud, run: Run) -> None:

@@ -22,7 +22,12 @@ BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 Result = TypeVar("Result")
 
-_ACTION = re.compile(r"perform action '([\w./*]+)' over scope '([^']*)'")
+_ACTIONS = (
+    re.compile(r"does not have permission to perform action\(s\) '([\w./*]+)' on the linked scope\(s\) '([^']*)'"),
+    re.compile(r"perform action '([\w./*]+)' over scope '([^']*)'"),
+)
+"""Azure's words for a right that is missing: of a second thing that a request names (LinkedAuthorizationFailed), and of the thing itself."""
+
 _QUERY = re.compile(r"\?[^\s'\"<>)]*")
 _SECRET = re.compile(
     r"(?i)\b(sig|client_secret|client_assertion|access_token|password)(=|%3D|[\"']?: ?[\"']?)[^&\s'\",}]+"
@@ -100,8 +105,9 @@ def cleaned(text: str) -> str:
 
 def _answered(what: str, error: HttpResponseError, status: int) -> SourceError:
     code, text = _said(error)
-    if status == 403 and (found := _ACTION.search(text)):
-        return MissingRight(what, found[1], one_line(found[2]))
+    for pattern in _ACTIONS if status == 403 else ():
+        if found := pattern.search(text):
+            return MissingRight(what, found[1], one_line(found[2]))
     words = cleaned(f"{status} {code}: {text}" if code else f"{status} {text}")
     if isinstance(error, ResourceNotFoundError) or status == 404:
         return NotThere(
