@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -30,11 +31,12 @@ SCRATCH = Path("/var/tmp")  # noqa: S108  # mkdtemp makes a folder of our own in
 
 
 class JobFile(BaseModel):
-    """job.json. `request` says what was asked, in the user's words; `image` is the image's name; `stages` holds the result of each finished stage."""
+    """job.json. `id` is random; `request` says what was asked, in the user's words; `image` is the image's name; `stages` holds the result of each finished stage."""
 
     model_config = ConfigDict(extra="forbid")
 
     version: int = 1
+    id: str = ""
     request: dict[str, JsonValue]
     image: str | None = None
     bytes_read: int = 0
@@ -101,6 +103,11 @@ class Job:
     def blocks(self) -> Path:
         """The block map of the disk that was sent."""
         return self.folder / "blocks"
+
+    @property
+    def mark(self) -> str:
+        """What this job's things at a source are known by: nobody else's job of the same VM, on any machine, has it."""
+        return f"{self.name}-{self._file().id}"
 
     @property
     def bandwidth(self) -> Path:
@@ -241,7 +248,9 @@ class Jobs:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         job = Job(folder)
         if not (folder / "job.json").exists():
-            write_whole(folder / "job.json", JobFile(request=request).model_dump_json(indent=1).encode())
+            write_whole(
+                folder / "job.json", JobFile(id=uuid4().hex[:12], request=request).model_dump_json(indent=1).encode()
+            )
         return job
 
     def all(self) -> tuple[Job, ...]:

@@ -39,7 +39,13 @@ from migrate.text import counted as counted_noun
 from migrate.text import shown, size
 from migrate.transfer import Place, transfer
 
-_FROZEN = "every checksum and table that the files have is sound"
+
+def _frozen_words(source: Source) -> str:
+    return (
+        "every checksum and table that the files have is sound"
+        if source.freezes_nothing
+        else "what is read stands still now; the VM goes on"
+    )
 
 
 class Repair(Protocol):
@@ -101,7 +107,7 @@ def look(
         stage.summary = _described(vm)
     with run.stage("freeze") as stage:
         token = source.freeze(vm, ref.name)
-        stage.summary = _FROZEN
+        stage.summary = _frozen_words(source)
     try:
         with run.stage("look") as stage:
             found = _looked(run, source, token, vm, rooms, remediations, settings)
@@ -161,33 +167,49 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
     reasons = [] if order.skip_data_disks else _data_disk_reasons(vm)
     reasons += _target_reasons(order, vm.firmware, sent.bytes if sent else None)
     if reasons and source.freezes_nothing and job.result("remediate", Repaired) is None:
-        reasons += _guest_reasons(run, source, vm, rooms, order)
+        reasons += _guest_reasons(run, job, source, vm, rooms, order)
     _refuse(vm.name, reasons)
-    with _timed(run, outcome, "freeze") as stage:
-        token = source.freeze(vm, order.name)
-        stage.summary = _FROZEN
-    if job.result("freeze", Frozen) != Frozen(token=token):
-        _begin_again(job)  # another disk than last time
-        job.finish("freeze", Frozen(token=token))
-    imported = _imported_before(run, job, order)
+    # A live VM has changed since; what was asked for is there all the same, and nothing must be frozen to see that.
+    imported = None if source.freezes_nothing else _imported_before(run, job, order)
     if imported is None:
-        _prepare(run, job, source, token, rooms, order, outcome, vm)
+        imported = _moved(run, job, source, rooms, order, outcome, vm)
     outcome.repaired = job.needed("remediate", Repaired)
     outcome.proven = job.result("prove", Proven)
     outcome.sent = job.needed("transfer", Sent)
     outcome.bytes_read = job.bytes_read
-    outcome.imported = imported or _import(run, job, order, outcome, vm)
-    job.overlay.unlink(missing_ok=True)
-    source.release(token)
+    outcome.imported = imported
     outcome.status = "active"
     return outcome
 
 
-def _guest_reasons(run: Run, source: Source, vm: Vm, rooms: Rooms, order: Order) -> list[Reason]:
+def _moved(run: Run, job: Job, source: Source, rooms: Rooms, order: Order, outcome: Outcome, vm: Vm) -> Imported:
+    """The image is active, and what was frozen is given back. What ends before the guest is repaired gives it back at once: there is nothing to
+    go on with."""
+    with _timed(run, outcome, "freeze") as stage:
+        token = source.freeze(vm, job.mark)
+        stage.summary = _frozen_words(source)
+    try:
+        if job.result("freeze", Frozen) != Frozen(token=token):
+            _begin_again(job)  # another disk than last time
+            job.finish("freeze", Frozen(token=token))
+        imported = _imported_before(run, job, order)
+        if imported is None:
+            _prepare(run, job, source, token, rooms, order, outcome, vm)
+            imported = _import(run, job, order, outcome, vm)
+    except MigrateError:
+        if job.result("remediate", Repaired) is None:
+            source.release(token)
+        raise
+    job.overlay.unlink(missing_ok=True)
+    source.release(token)
+    return imported
+
+
+def _guest_reasons(run: Run, job: Job, source: Source, vm: Vm, rooms: Rooms, order: Order) -> list[Reason]:
     """Return why the guest would be refused, for a VM that is refused anyhow: all that must be mended is said at once."""
     with run.stage("look") as stage:
         try:
-            found = _looked(run, source, source.freeze(vm, order.name), vm, rooms, order.remediations, order.settings)
+            found = _looked(run, source, source.freeze(vm, job.mark), vm, rooms, order.remediations, order.settings)
         except NotMigratable as refusal:
             return list(refusal.reasons)
         except GuestError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from migrate import wiring
@@ -16,7 +17,10 @@ from migrate.wiring import SourceOptions
 def opened(
     run: Run, address: str, disk_format: str | None, work: Path, options: SourceOptions
 ) -> Iterator[tuple[Source, VmRef]]:
-    """Open the source of an address with the one VM there. A live one gets a job, gone with what it made; `clean` finds what a dead run left."""
+    """Open the source of an address with the one VM there. A live one gets a job, gone with what it made; `clean` finds what a dead run left.
+
+    What is frozen there is named after the job: others may look at the same VM at the same time.
+    """
     if not wiring.is_live(address):
         with wiring.source(run, address, disk_format) as found:
             yield found
@@ -24,8 +28,12 @@ def opened(
     where = parse(address)
     name = (where.parts or (where.host,))[-1]
     job = Jobs(work).find(f"preview-{name}", {"address": address, "source": options.request(), "image": None})
-    with job.locked(), blank_jobs_go(job), wiring.source(run, address, disk_format, job.ledger, options) as found:
-        yield found
+    with (
+        job.locked(),
+        blank_jobs_go(job),
+        wiring.source(run, address, disk_format, job.ledger, options) as (source, ref),
+    ):
+        yield source, replace(ref, name=job.mark)
 
 
 @contextmanager

@@ -202,10 +202,10 @@ SOURCE_OPTIONS = (
     ),
     click.option(
         "--transport",
-        type=click.Choice(["auto", "datastore", "nfc", "vddk"]),
+        type=click.Choice(["auto", "datastore", "nfc", "vddk", "direct"]),
         default="auto",
         show_default=True,
-        help="Of vSphere: how disks are read.",
+        help="How disks are read: of vSphere datastore, nfc or vddk, of AWS direct.",
     ),
     click.option(
         "--vddk-libdir",
