@@ -9,12 +9,21 @@ from migrate.errors import GuestError
 from migrate.guest import Rebuild
 from migrate.initramfs import modules_inside, section
 from migrate.initramfs_builder import DRIVERS, Builder, builder
-from migrate.kernels import Contents, Kernel, inside, kernels, missing, required
+from migrate.kernels import MODULES, Contents, Kernel, inside, kernels, missing, required
 from migrate.remediation import Settings, remediation
 from remediations import boot_room, initramfs_settings
 
 UNIFIED = tuple(f"{esp}/EFI/Linux/*.efi" for esp in ("/boot/efi", "/efi", "/boot"))
 """Source: UAPI group, "Boot Loader Specification", type 2."""
+
+TRACES = (
+    *(
+        f"/boot/{name}"
+        for name in ("*vmlinu[xz]*", "*[bz]Image*", "Image*", "kernel*", "linux*", "*/linux", "*/*/linux")
+    ),
+    *("/efi/*/linux", "/efi/*/*/linux", "/boot/efi/*/*/linux", "/boot/*/vmlinu[xz]*"),
+)
+"""What there is of a kernel, however little. Source: kernel-install(8), and the names in migrate/kernels.py."""
 
 NEEDED_DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net")
 """Without these a kernel cannot live on Magalu Cloud. virtio_net is loaded from the root file system, so it may be outside the initramfs."""
@@ -43,11 +52,7 @@ def virtio_in_initramfs(draft: Draft, settings: Settings) -> None:
     """
     found = kernels(draft)
     if not found:
-        draft.find(
-            "BOOT-007",
-            "No kernel was found: /lib/modules and /boot hold none that belong together.",
-            remedy="Check that /boot was taken along.",
-        )
+        _tell_none(draft)
     _tell_unified(draft)
     defaults = boot_menu.defaults(draft)
     fit = tuple(kernel for kernel in found if all(map(kernel.has, NEEDED_DRIVERS)))
@@ -62,6 +67,27 @@ def virtio_in_initramfs(draft: Draft, settings: Settings) -> None:
             _tell_left(draft, kernel, absent)
     if lacking:
         _build(draft, lacking, contents)
+
+
+def _tell_none(draft: Draft) -> None:
+    """A kernel of which something is there may start in a way that we do not know; where nothing is there, nothing can start."""
+    if (
+        any(map(draft.names, MODULES))
+        or any(map(draft.glob, (*TRACES, *UNIFIED)))
+        or any(entry.linux is not None and draft.exists(entry.linux) for entry in boot_menu.entries(draft))
+    ):
+        draft.find(
+            "BOOT-007",
+            "No kernel was found: /lib/modules and /boot hold none that belong together.",
+            remedy="Check that /boot was taken along.",
+        )
+        return
+    draft.find(
+        "BOOT-011",
+        "There is no kernel: neither /lib/modules nor /boot holds anything of one, so nothing would start.",
+        remedy="Give the disk that holds /boot along with the others, or install a kernel in the source VM.",
+        severity=Severity.ERROR,
+    )
 
 
 def _tell_unfit(draft: Draft, kernel: Kernel, fit: tuple[Kernel, ...], *, starts: bool) -> None:

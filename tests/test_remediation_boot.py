@@ -4,6 +4,7 @@ import pytest
 
 from fixtures.guests import guest
 from migrate.boot_menu import version_key
+from migrate.codes import register
 from migrate.draft import Draft
 from migrate.effects import RebuildRequest, Severity
 from migrate.guest import File
@@ -126,8 +127,22 @@ def test_a_default_kernel_without_virtio_refuses_the_guest_and_another_one_is_on
     assert found == {("BOOT-001", Severity.NOTE)}
 
 
-def test_no_kernel_at_all_is_told() -> None:
-    assert codes(done(from_yaml("files: {/etc/hostname: x}"), virtio_in_initramfs)) == ["BOOT-007"]
+def test_a_guest_without_any_kernel_is_refused() -> None:
+    found = done(from_yaml("files: {/etc/hostname: x}"), virtio_in_initramfs).findings
+    assert [(finding.code, finding.forbids) for finding in found] == [("BOOT-011", True)]
+    assert register()["BOOT-011"].waivable is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/boot/vmlinuz-6.1.0", "/lib/modules/6.1.0/modules.dep", "/boot/efi/0123/6.1.0/linux", "/boot/bzImage"]
+)
+def test_a_kernel_of_which_only_a_part_is_found_is_told(path: str) -> None:
+    found = done(from_yaml(f"files: {{{path}: x}}"), virtio_in_initramfs).findings
+    assert [(finding.code, finding.forbids) for finding in found] == [("BOOT-007", False)]
+
+
+def test_a_unified_kernel_is_a_kernel() -> None:
+    assert "BOOT-011" not in codes(done(from_yaml("files: {/efi/EFI/Linux/a.efi: x}"), virtio_in_initramfs))
 
 
 def test_kernels_are_in_the_order_of_their_numbers() -> None:
