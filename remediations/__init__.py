@@ -4,7 +4,9 @@ What they may tell is in migrate/codes.yaml, a code each; the law's tests hold t
 """
 
 from migrate.remediation import Remediation
+from remediations.blocked_drivers import let_drivers_load
 from remediations.boot import uefi_fallback_path
+from remediations.boot_arguments import forget_boot_address
 from remediations.check_guest import check_guest
 from remediations.cloud_init import (
     clear_foreign_datasources,
@@ -93,6 +95,8 @@ BUILTIN: tuple[Remediation, ...] = (
     grow_root_volume,
     forget_lvm_devices,
     kernel_argument_removal(VENDORS),
+    forget_boot_address,
+    let_drivers_load,
     serial_console,
     uefi_fallback_path,
     # Last of those that ask for a new initramfs: it looks at the configuration that the others have written.
