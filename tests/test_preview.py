@@ -107,6 +107,24 @@ def test_a_guest_that_needs_nothing_is_told_so(run: Run) -> None:
     assert "It can go as it is: nothing to change; it is reached by key as `admin` on a DHCP address." in shown(run)
 
 
+@remediation("doubt", "Doubt")
+def doubt(draft: Draft, settings: Settings) -> None:
+    """The key may admit nobody."""
+    draft.find("SSH-012", "DenyUsers admin keeps out admin")
+    draft.find("SSH-012", "DenyGroups admin keeps out admin")
+    draft.find("SSH-002", "logins need more than a key")
+
+
+def test_where_a_key_may_admit_nobody_the_answer_does_not_promise_it(run: Run) -> None:
+    doubtful = "3 warnings; whether a key admits anybody is doubtful: SSH-002, SSH-012.\n"
+    assert f"It can go. Nothing to change, {doubtful}" in shown(run, doubt)
+    found = examined(run, VM, guest(), (doubt, tidy_up), Settings())
+    assert (
+        preview.html(found, (doubt, tidy_up)).count("whether a key admits anybody is doubtful: SSH-002, SSH-012.") == 1
+    )
+    assert "reached by key" not in preview.html(found, (doubt, tidy_up))
+
+
 def test_a_refusal_is_the_answer(run: Run) -> None:
     assert "It cannot go, for 1 reason. Nothing was touched." in shown(run, refuse)
 

@@ -26,7 +26,7 @@ from migrate.lines import WIDTH, Line, wrapped
 from migrate.preview.difference import difference
 from migrate.preview.preview import Preview, head
 from migrate.preview.rehearsal import rehearsed
-from migrate.preview.summary import enclosing, layout_words, summary
+from migrate.preview.summary import doubts, enclosing, layout_words, summary
 from migrate.remediation import Remediation
 from migrate.text import counted, one_line, shown, size
 
@@ -89,6 +89,9 @@ def answer(preview: Preview) -> str:
     warnings = sum(finding.severity is Severity.WARNING and not finding.waived for finding in findings)
     if errors:
         return f"It cannot go, for {counted(errors, 'reason')}. Nothing was touched."
+    if doubtful := doubts(preview.changes):
+        deeds = counted(len(preview.changes.effects), "change") if preview.changes.effects else "Nothing to change"
+        return f"It can go. {deeds}{_and_warnings(warnings)}; whether a key admits anybody is doubtful: {', '.join(doubtful)}."
     reached = f"it is reached by key as `{one_line(preview.login)}`" if preview.login else "it is reached by key"
     effects = len(preview.changes.effects)
     if not effects:

@@ -31,6 +31,9 @@ KINDS = (
 )
 FOLDER = ("folder", "folders")
 
+DOUBTS = ("SSH-002", "SSH-008", "SSH-012", "CLOUD-002")
+"""Findings after which it is not known whether the instance's key admits anybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -87,6 +90,12 @@ def summary(changes: Changes) -> Summary:
         tuple(layout),
         tuple((what, tuple(whys)) for what, whys in rebuilds.items()),
     )
+
+
+def doubts(changes: Changes) -> tuple[str, ...]:
+    """Return the codes that put it in doubt whether a key admits anybody, each once, in the order of DOUBTS."""
+    told = {finding.code for finding in changes.findings}
+    return tuple(code for code in DOUBTS if code in told)
 
 
 def _groups(removals: list[Removal]) -> tuple[Group, ...]:
