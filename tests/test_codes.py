@@ -87,5 +87,5 @@ def test_a_warning_may_be_waived_and_an_error_only_where_the_register_says_why()
 
 
 def test_a_code_that_there_is_not_is_told_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="--waive NET-077: there is no finding of that name; the nearest is NET-007"):
+    with pytest.raises(UsageError, match="--waive NET-077: there is no finding of that name; the nearest is NET-017"):
         check_waivers(["NET-077"])

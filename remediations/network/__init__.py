@@ -6,7 +6,7 @@ from migrate.draft import Draft
 from migrate.effects import Severity
 from migrate.remediation import Settings, remediation
 from remediations import systemd
-from remediations.network import dns, ifupdown, ipv6, keyfiles, netplan, networkmanager, renaming, traces
+from remediations.network import dns, ifupdown, ipv6, keyfiles, netplan, networkmanager, proxies, renaming, traces
 from remediations.network.live import DHCPCD, IFUPDOWN, KEYFILES, NETPLAN, NETWORKD, RENDERERS, Renderer, live
 from remediations.network.model import Form, Interface, Method, family_of
 
@@ -65,6 +65,7 @@ def network_by_dhcp(draft: Draft, settings: Settings) -> None:
     _tell_lost(draft, found)
     _tell_ipv6(draft, found)
     ipv6.tell(draft)
+    proxies.tell(draft)
     traces.tell(draft, found)
 
 
