@@ -442,3 +442,13 @@ def test_what_systemd_brings_for_tunnels_and_machines_is_none_of_a_card(match: s
 def test_a_driver_or_type_of_a_card_is_one_of_a_card() -> None:
     assert not networkd.stays("[Match]\nName=eth0\nDriver=vmxnet3\n\n[Network]\nAddress=10.0.0.2/24\n", frozenset())
     assert not networkd.stays("[Match]\nName=eth0\nType=ether\n\n[Network]\nAddress=10.0.0.2/24\n", frozenset())
+
+
+def test_an_ifcfg_file_with_the_line_ends_of_windows_says_the_same() -> None:
+    text = (
+        'DEVICE=ens192\nNAME="System ens192"\nIPADDR=10.0.0.5\nPREFIX=24\nGATEWAY=10.0.0.1 # router\nDNS1="10.0.0.2"\n'
+    )
+    routes = "10.9.0.0/16 via 10.0.0.1\n"
+    plain = ifcfg.interface_in("ens192", text, routes, "/x")
+    assert ifcfg.interface_in("ens192", text.replace("\n", "\r\n"), routes.replace("\n", "\r\n"), "/x") == plain
+    assert plain.name == "ens192" and plain.addresses == ("10.0.0.5/24",)
