@@ -38,17 +38,25 @@ def _entries(said: str) -> Iterator[tuple[str, Kind]]:
 
 
 class Folders:
-    """What is remembered of large folders, and which of them are given up: they are gone for whoever asks, and go when the guest is carried."""
+    """What is remembered of folders, and which large ones are given up: they are gone for whoever asks, and go when the guest is carried."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, Mapping[str, Kind]] = {}
+        self._large: set[str] = set()
         self._given_up: set[str] = set()
 
     def kinds(self, folder: str) -> Mapping[str, Kind] | None:
         return self._kinds.get(folder)
 
+    def is_large(self, folder: str) -> bool:
+        """Whether it is known to hold very many files: what is remembered of it may lack odd names then, and is whole otherwise."""
+        return folder in self._large
+
     def remember(self, folder: str, kinds: Mapping[str, Kind]) -> None:
         self._kinds[folder] = kinds
+
+    def remember_large(self, folder: str) -> None:
+        self._large.add(folder)
 
     def forget(self, path: str) -> None:
         """Something at the path changed, with what is below it."""
@@ -60,6 +68,7 @@ class Folders:
 
     def forget_all(self) -> None:
         self._kinds.clear()
+        self._large.clear()
 
     @property
     def given_up(self) -> tuple[str, ...]:
