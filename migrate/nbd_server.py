@@ -264,7 +264,9 @@ class _Client:
             data = self._exactly(length)
             match option:
                 case _Option.EXPORT_NAME:
-                    self._socket.sendall(struct.pack(">QH", self._disk.size, EXPORT_FLAGS) + bytes(0 if no_zeroes else 124))
+                    self._socket.sendall(
+                        struct.pack(">QH", self._disk.size, EXPORT_FLAGS) + bytes(0 if no_zeroes else 124)
+                    )
                     return True
                 case _Option.ABORT:
                     self._reply(option, ACK)

@@ -87,7 +87,8 @@ TRACES = (
         Cause.INITRAMFS,
         "the initramfs and what its builder remembers",
         r"^/boot/(initrd|initramfs)",
-        r"^/boot/[0-9a-f]{32}/[^/]+/initrd$",
+        # By the Boot Loader Specification: below the boot partition, the machine-id or another token, the kernel. Source: kernel-install(8).
+        r"^/(boot|efi)(/efi)?/[^/]+/[^/]+/(initrd|initramfs)[^/]*$",
         r"^/var/lib/initramfs-tools(/|$)",
         r"^/var/lib/dracut(/|$)",
         r"^/usr/lib/modules/[^/]+/modules\.",

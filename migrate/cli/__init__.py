@@ -399,16 +399,19 @@ def _job_lines(job: Job) -> Iterator[Line]:
 
 
 def _clean(run: Run, job: Job, work: Path) -> None:
+    """What the job made is gone, and the job with it. Raise MigrateError where something could not be taken back: the job still knows of it then."""
     with job.locked():
         job.sweep()
         left = job.ledger.left()
         there = [made for made in left if wiring.is_of_source(made)]
         here = [made for made in left if not wiring.is_of_source(made)]
+        kept: list[str] = []
         if there:
-            said = wiring.take_back_source(run, job.request, there, job.ledger)
-            print_lines(Line(f"  {shown(text)}", "yellow") for text in said)
+            kept += wiring.take_back_source(run, job.request, there, job.ledger)
         if here:
             with wiring.target(run, wiring.place_of(job.request, work), job.ledger) as target:
                 print_lines(Line(f"  {shown(text)}", "yellow") for text in wiring.take_back(target, here))
+        if kept:
+            raise MigrateError("; ".join(map(shown, kept)), hint="Take it back by hand, or run clean again.")
         job.delete()
         print_lines([Line("  gone", "green")])
