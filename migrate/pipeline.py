@@ -190,7 +190,7 @@ def _moved(run: Run, job: Job, source: Source, rooms: Rooms, order: Order, outco
         stage.summary = _frozen_words(source)
     try:
         if job.result("freeze", Frozen) != Frozen(token=token):
-            _begin_again(job)  # another disk than last time
+            _begin_again(job, order)  # another disk than last time
             job.finish("freeze", Frozen(token=token))
         imported = _imported_before(run, job, order)
         if imported is None:
@@ -219,10 +219,15 @@ def _guest_reasons(run: Run, job: Job, source: Source, vm: Vm, rooms: Rooms, ord
     return refusals(found.changes.findings, strict=order.strict)
 
 
-def _begin_again(job: Job) -> None:
-    """Nothing of an earlier run counts."""
+def _begin_again(job: Job, order: Order) -> None:
+    """Nothing of an earlier run counts: what was sent of another overlay must not be gone on with, for it was another disk."""
     job.forget("remediate", "prove", "transfer", "import")
     job.overlay.unlink(missing_ok=True)
+    _place(job, order).forget()
+
+
+def _place(job: Job, order: Order) -> Place:
+    return Place(f"{order.name}.qcow2", job.folder, order.keep_image)
 
 
 def _imported_before(run: Run, job: Job, order: Order) -> Imported | None:
@@ -233,7 +238,7 @@ def _imported_before(run: Run, job: Job, order: Order) -> Imported | None:
         run.tell(Note(f"image {imported.name} was imported by an earlier run"))
         return imported
     run.tell(Note(f"image {imported.name} ({imported.id}) of an earlier run is gone; it is made anew", "warning"))
-    _begin_again(job)
+    _begin_again(job, order)
     return None
 
 
@@ -243,7 +248,7 @@ def _prepare(
     """The overlay is repaired, proven where that is wanted, and sent: whatever of it is not done."""
     repaired = job.result("remediate", Repaired) if job.overlay.exists() else None
     if repaired is None:
-        _begin_again(job)
+        _begin_again(job, order)
     else:
         _check_plan(order, vm, kept_changes(repaired.changes))
         _refuse(vm.name, refusals(_kept_findings(job, repaired, order.settings), strict=order.strict))
@@ -336,7 +341,7 @@ def _prove(run: Run, job: Job, order: Order, outcome: Outcome, uri: str, repaire
 
 def _send(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, uri: str, repaired: Repaired) -> None:
     """Read the repaired disk once, pack it, and send it while it is read."""
-    place = Place(f"{order.name}.qcow2", job.folder, order.keep_image)
+    place = _place(job, order)
     with _timed(run, outcome, "transfer") as stage:
         if not place.journal.exists():
             _foretell(run, order, vm, uri, repaired.firmware)

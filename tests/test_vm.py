@@ -295,6 +295,23 @@ def test_a_killed_upload_is_gone_on_with(half: Upload) -> None:
     assert keys_in(half.box, again.json["object"]["bucket"], again.json["object"]["key"]) == []
 
 
+def test_what_was_sent_of_another_overlay_is_not_gone_on_with(half: Upload, run: Run, tmp_path: Path) -> None:
+    """A repair made anew is another disk of the same size: its image must not begin with the parts of the former one."""
+    half.job.overlay.unlink()
+    assert asked(*half.words, env=half.env).code == 3  # the tiny disk itself holds no guest that could be repaired anew
+    content = random.Random(2).randbytes(112 << 20)  # noqa: S311
+    other = samples.converted(tmp_path, "qcow2", "other.qcow2", "compat=1.1", content=content)
+    wanted = tmp_path / "wanted.qcow2"
+    wanted.write_bytes(other.read_bytes())
+    cloud = {"region": half.box.credentials.region, "api": half.box.api_url}
+    job = repaired_job(run, tmp_path / "work", tmp_path / "disk.raw", other, str(half.job.image_name), cloud)
+    assert job.name == half.job.name
+    again = asked(*half.words, env=half.env)
+    assert again.code == 0
+    assert "going on with an unfinished upload" not in again.err
+    subprocess.run(["qemu-img", "compare", "-q", wanted, again.json["qcow2"]["path"]], check=True)
+
+
 def test_clean_takes_a_killed_upload_back(half: Upload, tmp_path: Path) -> None:
     (upload,) = (made.names for made in half.job.ledger.left() if made.kind == "upload")
     assert keys_in(half.box, upload["bucket"], upload["key"]) == [upload["key"]]
