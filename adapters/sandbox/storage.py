@@ -32,6 +32,10 @@ STARTS = 3
 READY_S = 60.0
 PROBE = "sandbox-probe"
 
+VOLUMES = 1000
+"""Files that SeaweedFS may open, of which a bucket takes seven at its first object. Counted from the free disk (0) they are six on a disk
+with 6 GiB free, and the first bucket leaves nothing for the second: 500 InternalError. A file takes no space before it is written to."""
+
 
 @contextmanager
 def object_storage(
@@ -101,7 +105,7 @@ def _command(weed: Path, folder: Path, ports: Sequence[int]) -> list[str]:
         "-master.volumeSizeLimitMB=1024",
         f"-volume.port={volume}",
         f"-volume.port.grpc={volume_grpc}",
-        "-volume.max=0",
+        f"-volume.max={VOLUMES}",
         "-volume.preStopSeconds=0",
         "-filer",
         f"-filer.port={filer}",
