@@ -258,6 +258,16 @@ class Jobs:
         return tuple(Job(path) for path in sorted(folder.iterdir()) if path.is_dir()) if folder.is_dir() else ()
 
 
+@contextmanager
+def blank_jobs_go(job: Job) -> Iterator[None]:
+    """A job that was refused or stopped before it made anything, or gave all of it back, leaves no folder behind."""
+    try:
+        yield
+    finally:
+        if job.is_blank:
+            job.delete()
+
+
 def remove_with_mounts(folder: Path) -> None:
     """The folder is gone. What is mounted in it is unmounted first, lazily, so that nothing is deleted through a mount."""
     inside = f"{folder}/"

@@ -14,18 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import click
 from click.testing import CliRunner
 
 from adapters.sandbox import Sandbox
-from migrate import wiring
 from migrate.cli import main
-from migrate.cli.options import GuestOptions
 from migrate.effects import Changes
 from migrate.job import Job, Jobs
 from migrate.outcome import Frozen, JsonObject, Repaired
 from migrate.preview import changes_json
 from migrate.run import Run
 from migrate.source import Firmware
+from migrate.wiring.request import VmRequest
+from migrate.wiring.sources import source as source_of
 from tests.cloud import s3
 
 PROGRAM = Path(sys.executable).parent / "magalu-migrate"
@@ -189,9 +190,9 @@ def keys_in(box: Sandbox, bucket: str, prefix: str) -> list[str]:
 
 def repaired_job(run: Run, work: Path, disk: Path, overlay: Path, name: str, cloud: Mapping[str, Any]) -> Job:
     """The job that `vm DISK --name NAME` left which ended between repair and proof; `overlay` is its qcow2."""
-    options = GuestOptions(None, "auto", (), False, None, work, "json")
-    with wiring.source(run, str(disk), None) as (source, ref):
-        job = Jobs(work).find(ref.name, options.request(ref, name, cloud))
+    request = VmRequest(address=str(disk), name=name)
+    with source_of(run, str(disk), None) as (source, ref):
+        job = Jobs(work).find(ref.name, request.model_copy(update={"address": ref.address}).key(cloud))
         job.named(name)
         job.finish("freeze", Frozen(token=source.freeze(source.describe(ref), name)))
     overlay.rename(job.overlay)
@@ -202,7 +203,9 @@ def repaired_job(run: Run, work: Path, disk: Path, overlay: Path, name: str, clo
 
 def commands(group: Any = main, words: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
     """Every command of the program, as it is typed."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if hasattr(command, "commands"):
             yield from commands(command, (*words, name))
         else:

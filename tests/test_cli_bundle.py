@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from migrate.cli.options import GuestOptions
-from migrate.source import VmRef
+from migrate.wiring.request import VmRequest
 from tests.archive import Archive, archive, build_deb
 from tests.program import PROGRAM, Answer, asked
 
@@ -110,10 +109,8 @@ def test_what_is_offered_is_looked_at_before_the_disk(
 
 def test_what_is_offered_is_a_part_of_the_job_and_a_password_is_not() -> None:
     repo = "deb http://me:hunter2@127.0.0.1/debian bookworm main"
-    options = GuestOptions(
-        None, "auto", (), False, None, Path("/w"), "text", repo=(repo,), bundle=(Path("/b"),), offline=True
-    )
-    request = options.request(VmRef("/disk", "disk"), None, {})
+    asked_for = VmRequest(address="/disk", repo=(repo,), bundle=(Path("/b"),), offline=True)
+    request = asked_for.key({})
     assert request["repo"] == ["deb http://127.0.0.1/debian bookworm main"]
     assert (request["bundle"], request["offline"]) == (["/b"], True)
-    assert options.words == ["--repo=deb http://…@127.0.0.1/debian bookworm main", "--bundle=/b", "--offline"]
+    assert asked_for.words == ["--repo=deb http://…@127.0.0.1/debian bookworm main", "--bundle=/b", "--offline"]

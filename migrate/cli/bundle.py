@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from migrate import wiring
 from migrate.cli.options import output_option
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
-from migrate.preview import Line
+from migrate.lines import Line
 from migrate.text import counted, shown, size
+from migrate.wiring.guests import make_bundle, read_bundle
 
 
 @click.group(short_help="Packages for guests without a network: make, check.")
@@ -38,7 +38,7 @@ def make(release: str, repo: tuple[str, ...], folder: Path, output: str) -> None
     Example: magalu-migrate bundle make --for debian:12 ./debian12
     """
     with running(output) as run, run.stage("bundle") as stage:
-        made = wiring.make_bundle(run, folder, release, repo)
+        made = make_bundle(run, folder, release, repo)
         stage.summary = f"{counted(len(made.manifest.packages), 'package')}, {size(made.manifest.bytes)}"
     if output == "json":
         print_json(json.loads(made.manifest.model_dump_json()) | {"folder": str(made.folder), "sha256": made.digest})
@@ -66,7 +66,7 @@ def check(folder: Path, output: str) -> None:
     Example: magalu-migrate bundle check ./debian12
     """
     with running(output):
-        found = wiring.read_bundle(folder)
+        found = read_bundle(folder)
         broken = list(found.broken())
     manifest = found.manifest
     if output == "json":

@@ -1,9 +1,10 @@
 """The program's commands as a group, which tells words that cannot be meant as the user wants to be told: in words, or as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import pairwise
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import click
 
@@ -13,6 +14,21 @@ WORDS = "magalu-migrate.words"
 
 
 class Commands(click.Group):
+    """A group whose commands are loaded when they are asked for: a program that starts need not know what the others do."""
+
+    def __init__(self, *words: Any, where: Mapping[str, str], **more: Any) -> None:
+        super().__init__(*words, **more)
+        self._where = where
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._where)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._where:
+            return None
+        module, name = self._where[cmd_name].split(":")
+        return cast(click.Command, getattr(import_module(f"migrate.cli.{module}"), name))
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = ctx.meta[WORDS] = tuple(args)
         with _told(words):

@@ -12,11 +12,11 @@ from migrate.cli.terminal import print_json, print_lines, running
 from migrate.convert import Engine, ImageFile
 from migrate.convert import convert as converted
 from migrate.errors import UsageError
-from migrate.preview import Line
+from migrate.lines import Line
 from migrate.qcow2 import Compression
 from migrate.source import Source, VmRef
 from migrate.text import shown, size
-from migrate.wiring import SourceOptions
+from migrate.wiring.sources import SourceOptions
 
 
 @click.command(short_help="Make a compressed qcow2 of a disk, as it is.")

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from migrate import wiring
 from migrate.cli.options import output_option, source_options
 from migrate.cli.terminal import print_json, print_lines, running
 from migrate.ledger import NoLedger
 from migrate.lines import Line
 from migrate.source import Vm
 from migrate.text import counted, one_line, size
+from migrate.wiring.sources import SourceOptions, is_live, live_source
 
 WIDEST = 10_000
 COLUMNS = ("name", "state", "system", "vCPU", "memory", "firmware", "disks", "address")
@@ -24,17 +24,17 @@ COLUMNS = ("name", "state", "system", "vCPU", "memory", "firmware", "disks", "ad
 @click.argument("address")
 @source_options
 @output_option
-def list_vms(address: str, source: wiring.SourceOptions, output: str) -> None:
+def list_vms(address: str, source: SourceOptions, output: str) -> None:
     """Show which VMs an address of a live source names; * in it stands for any text. Nothing is made and no disk is read.
 
     \b
     Example: magalu-migrate list 'aws://sa-east-1/*'
              magalu-migrate list 'aws://sa-east-1/web*' --output json
     """
-    if not wiring.is_live(address):
+    if not is_live(address):
         hint = f"`magalu-migrate inspect {one_line(address)}` shows what a file holds."
         raise click.UsageError(f"{one_line(address)} is no address of a cloud or a hypervisor. {hint}")
-    with running(output) as run, wiring.live_source(run, address, NoLedger(), source) as live:
+    with running(output) as run, live_source(run, address, NoLedger(), source) as live:
         found = sorted(live.list(), key=lambda vm: (vm.name, vm.address or ""))
     if output == "json":
         print_json({"vms": [_json(vm) for vm in found]})

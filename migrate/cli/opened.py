@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from migrate import wiring
 from migrate.address import parse
-from migrate.job import Job, Jobs
+from migrate.job import Jobs, blank_jobs_go
 from migrate.run import Run
 from migrate.source import Source, VmRef
-from migrate.wiring import SourceOptions
+from migrate.wiring.sources import SourceOptions, is_live
+from migrate.wiring.sources import source as source_of
 
 
 @contextmanager
@@ -21,8 +21,8 @@ def opened(
 
     What is frozen there is named after the job: others may look at the same VM at the same time.
     """
-    if not wiring.is_live(address):
-        with wiring.source(run, address, disk_format) as found:
+    if not is_live(address):
+        with source_of(run, address, disk_format) as found:
             yield found
         return
     where = parse(address)
@@ -31,16 +31,6 @@ def opened(
     with (
         job.locked(),
         blank_jobs_go(job),
-        wiring.source(run, address, disk_format, job.ledger, options) as (source, ref),
+        source_of(run, address, disk_format, job.ledger, options) as (source, ref),
     ):
         yield source, replace(ref, name=job.mark)
-
-
-@contextmanager
-def blank_jobs_go(job: Job) -> Iterator[None]:
-    """A job that was refused or stopped before it made anything, or gave all of it back, leaves no folder behind."""
-    try:
-        yield
-    finally:
-        if job.is_blank:
-            job.delete()

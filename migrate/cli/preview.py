@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from migrate import hidden, wiring
+from migrate import hidden
 from migrate import preview as previews
+from migrate.cli.guest_options import GuestOptions, guest_options
 from migrate.cli.opened import opened
-from migrate.cli.options import GuestOptions, guest_options
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
 from migrate.errors import NotMigratable, UsageError
 from migrate.lines import WIDTH, Line
@@ -22,6 +22,7 @@ from migrate.preview import Occasion, Preview, Screen
 from migrate.rehearse import rehearse
 from migrate.remediation import check_names
 from migrate.text import one_line
+from migrate.wiring.guests import REMEDIATIONS, Host, rooms
 
 NARROWEST = 60
 
@@ -59,25 +60,26 @@ def preview(
     Example: magalu-migrate preview erp01.ova --html erp01.html
     """
     with running(options.output) as run:
-        settings = options.settings
-        names = [remediation.name for remediation in wiring.REMEDIATIONS]
+        guest = options.guest
+        settings = guest.settings
+        names = [remediation.name for remediation in REMEDIATIONS]
         check_names("--diff", diff, names, "remediation", "`magalu-migrate remediations list` shows all.")
         _check_place(html)
-        rooms = wiring.rooms(wiring.Host(), options.room, options.offers, options.root)
+        where = rooms(Host(), guest.room, guest.offers, guest.root)
         ways = rehearse if wants_rehearsal else look
-        with opened(run, address, options.disk_format, options.work, options.source) as (source, ref):
-            found = ways(run, source, ref, rooms, wiring.REMEDIATIONS, settings)
+        with opened(run, address, guest.disk_format, options.work, guest.source) as (source, ref):
+            found = ways(run, source, ref, where, REMEDIATIONS, settings)
         found = replace(
             found, occasion=Occasion(hidden.sentence(address), datetime.now(UTC), version("magalu-migrate"))
         )
         command = _command(address, options, found)
         if html is not None:
-            html.write_text(previews.html(found, wiring.REMEDIATIONS, command=command), "utf-8")
+            html.write_text(previews.html(found, REMEDIATIONS, command=command), "utf-8")
     if options.output == "json":
         print_json(previews.to_json(found))
     else:
         screen = Screen(_width(), not (everything or diff), diff)
-        print_lines(previews.lines(found, wiring.REMEDIATIONS, screen))
+        print_lines(previews.lines(found, REMEDIATIONS, screen))
         if command:
             print_lines([Line(f"Apply exactly this: {one_line(command)}")])
         if html is not None:
@@ -97,7 +99,7 @@ def _check_place(html: Path | None) -> None:
 def _command(address: str, options: GuestOptions, found: Preview) -> str | None:
     if not found.can_go or not found.changes.effects:
         return None
-    return f"magalu-migrate {shlex.join(['vm', address, *options.words, '--approve', found.changes.plan])}"
+    return f"magalu-migrate {shlex.join(['vm', address, *options.guest.words, '--approve', found.changes.plan])}"
 
 
 def _width() -> int:

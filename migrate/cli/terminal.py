@@ -17,7 +17,7 @@ from rich.text import Text
 
 from migrate import show
 from migrate.errors import MigrateError, NotMigratable, PlanChanged, ProofFailed, Stopped
-from migrate.preview import Line
+from migrate.lines import Line
 from migrate.run import Run
 
 FAILED, STOPPED = MigrateError.exit_code, Stopped.exit_code

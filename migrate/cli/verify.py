@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from migrate import block_map, wiring
+from migrate import block_map
 from migrate.cli.options import output_option, work_option
 from migrate.cli.terminal import print_json, print_lines, running
 from migrate.errors import UsageError
@@ -17,6 +17,8 @@ from migrate.run import Run
 from migrate.text import shown, size
 from migrate.verify import Reader
 from migrate.verify import verify as verified
+from migrate.wiring.targets import place_of
+from migrate.wiring.targets import target as target_of
 
 
 @click.command(short_help="Compare a stored image with what was read from the source.")
@@ -46,8 +48,8 @@ def verify(job: str, image: Path | None, work: Path, output: str) -> None:
             if image is not None:
                 _verify_file(run, image, blocks, stage.name)
             else:
-                place = replace(wiring.place_of(found.request, work), bucket=sent.bucket)
-                with wiring.target(run, place, found.ledger) as target:
+                place = replace(place_of(found.request, work), bucket=sent.bucket)
+                with target_of(run, place, found.ledger) as target:
                     if target.stored(sent.key, sent.mark) is None:
                         raise UsageError(
                             f"{sent.bucket}/{sent.key} is not there any more",
