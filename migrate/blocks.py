@@ -57,13 +57,14 @@ class Disk:
             with suppress(nbd.Error):  # the server may have gone first
                 connection.shutdown()
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return bytes of the disk. Raise MigrateError where the server refuses or is gone."""
+    def read(self, offset: int, length: int) -> bytes | bytearray:
+        """Return bytes of the disk, without a further copy. Raise MigrateError where the server refuses or is gone."""
         pieces = [self._piece(at, min(REQUEST, offset + length - at)) for at in range(offset, offset + length, REQUEST)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _piece(self, offset: int, length: int) -> bytes:
-        return self._asked(lambda link: bytes(link.pread(length, offset)), f"{length} B at {offset}")
+    def _piece(self, offset: int, length: int) -> bytes | bytearray:
+        content: bytes | bytearray = self._asked(lambda link: link.pread(length, offset), f"{length} B at {offset}")
+        return content
 
     def extents(self) -> Iterator[Span]:
         """Yield what must be read, in order, runs that touch joined. A server that cannot tell yields the whole disk."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from migrate.blocks import Disk, Span
-from migrate.qcow2 import CLUSTER, ZEROS, Packed
+from migrate.qcow2 import CLUSTER, Content, Packed
 from migrate.run import Run
 
 SAMPLES = 96
@@ -30,7 +30,7 @@ class Estimate:
     high: int
 
 
-def estimate(run: Run, disk: Disk, pack: Callable[[bytes], Packed]) -> Estimate:
+def estimate(run: Run, disk: Disk, pack: Callable[[Content], Packed]) -> Estimate:
     """Read at most 24 MiB, evenly spread over what the disk holds, and pack them."""
     spans = tuple(disk.extents())
     total = sum(span.length for span in spans)
@@ -59,9 +59,9 @@ def _places(spans: Sequence[Span], total: int) -> tuple[Span, ...]:
     return tuple(found)
 
 
-def _ratio(run: Run, disk: Disk, pack: Callable[[bytes], Packed], place: Span) -> float:
+def _ratio(run: Run, disk: Disk, pack: Callable[[Content], Packed], place: Span) -> float:
     run.check()
     content = disk.read(place.offset, place.length)
     pieces = (content[at : at + CLUSTER] for at in range(0, len(content), CLUSTER))
-    stored = sum(len(pack(piece.ljust(CLUSTER, b"\0")).content) for piece in pieces if not ZEROS.startswith(piece))
+    stored = sum(len(pack(piece.ljust(CLUSTER, b"\0")).content) for piece in pieces if any(piece))
     return min(1.0, stored / place.length)

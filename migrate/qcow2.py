@@ -67,27 +67,32 @@ class Packed:
     compressed: bool
 
 
-def packer(compression: Compression) -> Callable[[bytes], Packed]:
+Content = bytes | bytearray | memoryview
+"""A cluster as it was read; it may be a view of something larger that lives shortly."""
+
+
+def packer(compression: Compression) -> Callable[[Content], Packed]:
     """Return what packs one cluster. Content is never zeros only: such a cluster is left out."""
     deflate = _DEFLATE[compression]
 
-    def pack(content: bytes) -> Packed:
+    def pack(content: Content) -> Packed:
         small = deflate(content)
         # As QEMU does: what saves no byte is stored as it is.
-        return Packed(small, True) if len(small) < CLUSTER else Packed(content, False)
+        return Packed(small, True) if len(small) < CLUSTER else Packed(bytes(content), False)
 
     return pack
 
 
-def _isal(content: bytes) -> bytes:
-    return bytes(isal_zlib.compress(content, 1, -WINDOW_BITS))
+def _isal(content: Content) -> bytes:
+    packed: bytes = isal_zlib.compress(content, 1, -WINDOW_BITS)
+    return packed
 
 
-def _zlib(content: bytes) -> bytes:
+def _zlib(content: Content) -> bytes:
     return zlib.compress(content, 6, -WINDOW_BITS)
 
 
-def _zstd(content: bytes) -> bytes:
+def _zstd(content: Content) -> bytes:
     return _zstd_compressor().compress(content)
 
 
@@ -103,7 +108,7 @@ def _zstd_compressor() -> zstandard.ZstdCompressor:
     return found
 
 
-_DEFLATE: dict[Compression, Callable[[bytes], bytes]] = {
+_DEFLATE: dict[Compression, Callable[[Content], bytes]] = {
     Compression.ZLIB: _isal,
     Compression.ZLIB_SMALL: _zlib,
     Compression.ZSTD: _zstd,
