@@ -6,6 +6,7 @@ from migrate.cli.commands import Commands
 
 COMMANDS = {
     "bandwidth": "bandwidth:bandwidth",
+    "batch": "batch:batch",
     "bundle": "bundle:bundle",
     "clean": "clean:clean",
     "convert": "convert:convert",
