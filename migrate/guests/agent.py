@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from migrate.errors import GuestError
 from migrate.guest import Entry, File, Folder, Kind, Link, Status
@@ -49,7 +49,7 @@ class AgentFiles:
         return Kind(self._ask("kind", path)[0])
 
     def load(self, path: str) -> Entry:
-        return _entry(*self._ask("load", path))
+        return entry_of(*self._ask("load", path))
 
     def names(self, path: str) -> tuple[str, ...]:
         return tuple(self._ask("names", path)[0])
@@ -66,7 +66,7 @@ class AgentFiles:
         return {path: Status(Kind(kind), *rest) for path, (kind, *rest) in found.items()}
 
     def store(self, path: str, entry: Entry | None) -> None:
-        value, content = (None, b"") if entry is None else _value(entry)
+        value, content = (None, b"") if entry is None else value_of(entry)
         self._ask("store", path, value, content=content)
 
     def remove(self, path: str) -> None:
@@ -88,8 +88,8 @@ class AgentFiles:
         with self._lock:
             self._run.check()
             try:
-                _send(self._connection, [what, self._root, *arguments], content)
-                (answer, error), got = _receive(self._connection)
+                send(self._connection, [what, self._root, *arguments], content)
+                (answer, error), got = receive(self._connection)
             except (OSError, EOFError) as broken:
                 self._run.check()
                 raise GuestError(f"the process that reads the guest's files ended: {broken}") from broken
@@ -115,17 +115,17 @@ def main() -> None:
     _enter(pid)
     while True:
         try:
-            request, content = _receive(connection)
+            request, content = receive(connection)
         except EOFError:
             return
         try:
             answer, got = _do(content, *request)
         except GuestError as error:
-            _send(connection, [None, error.message], b"")
+            send(connection, [None, error.message], b"")
         except OSError as error:
-            _send(connection, [None, f"a file of the guest cannot be reached: {error.strerror}"], b"")
+            send(connection, [None, f"a file of the guest cannot be reached: {error.strerror}"], b"")
         else:
-            _send(connection, [answer, None], got)
+            send(connection, [answer, None], got)
 
 
 def _enter(pid: int) -> None:
@@ -146,21 +146,8 @@ def _enter(pid: int) -> None:
 def _do(content: bytes, what: str, root: str, *arguments: Any) -> tuple[Any, bytes]:
     files = FolderFiles(Path(root))
     match what, *arguments:
-        case "kind", path:
-            return files.kind(path).value, b""
-        case "load", path:
-            return _value(files.load(path))
-        case "names", path:
-            return files.names(path), b""
-        case "statuses", _:
-            told = files.statuses().items()
-            return {p: [s.kind.value, s.mode, s.uid, s.gid, s.size, s.mark] for p, s in told}, b""
-        case "kinds", path:
-            return {name: kind.value for name, kind in files.kinds(path).items()}, b""
-        case "texts", path, suffix:
-            return files.texts(path, suffix), b""
         case "store", path, value:
-            files.store(path, None if value is None else _entry(value, content))
+            files.store(path, None if value is None else entry_of(value, content))
             return None, b""
         case "remove", path:
             files.remove(path)
@@ -173,10 +160,41 @@ def _do(content: bytes, what: str, root: str, *arguments: Any) -> tuple[Any, byt
         case "label", labels:
             set_labels(Path(root), labels)
             return None, b""
+    return looked(files, what, *arguments)
+
+
+class Looked(Protocol):
+    """Files that can be looked at."""
+
+    def kind(self, path: str) -> Kind: ...
+    def load(self, path: str) -> Entry: ...
+    def names(self, path: str) -> tuple[str, ...]: ...
+    def statuses(self) -> Mapping[str, Status]: ...
+    def kinds(self, path: str) -> Mapping[str, Kind]: ...
+    def texts(self, path: str, suffix: str) -> Mapping[str, str]: ...
+
+
+def looked(files: Looked, what: str, *arguments: Any) -> tuple[Any, bytes]:
+    """Answer a question of AgentFiles that changes nothing."""
+    match what, *arguments:
+        case "kind", path:
+            return files.kind(path).value, b""
+        case "load", path:
+            return value_of(files.load(path))
+        case "names", path:
+            return files.names(path), b""
+        case "statuses", _:
+            told = files.statuses().items()
+            return {p: [s.kind.value, s.mode, s.uid, s.gid, s.size, s.mark] for p, s in told}, b""
+        case "kinds", path:
+            return {name: kind.value for name, kind in files.kinds(path).items()}, b""
+        case "texts", path, suffix:
+            return dict(files.texts(path, suffix)), b""
     raise GuestError(f"nobody answers {what}")
 
 
-def _value(entry: Entry) -> tuple[Any, bytes]:
+def value_of(entry: Entry) -> tuple[Any, bytes]:
+    """Return what a message says of an entry, and the bytes behind it."""
     match entry:
         case File(content, mode, uid, gid):
             return ["file", mode, uid, gid], content
@@ -186,7 +204,7 @@ def _value(entry: Entry) -> tuple[Any, bytes]:
             return ["link", target], b""
 
 
-def _entry(value: Any, content: bytes) -> Entry:
+def entry_of(value: Any, content: bytes) -> Entry:
     match value:
         case ["file", mode, uid, gid]:
             return File(content, mode, uid, gid)
@@ -197,13 +215,15 @@ def _entry(value: Any, content: bytes) -> Entry:
     raise GuestError("the process that reads the guest's files gave no entry")
 
 
-def _send(connection: socket.socket, value: Any, content: bytes) -> None:
+def send(connection: socket.socket, value: Any, content: bytes) -> None:
+    """Send one message: a JSON value, and bytes."""
     text = json.dumps(value).encode()
     connection.sendall(struct.pack(">QQ", len(text), len(content)) + text)
     connection.sendall(content)
 
 
-def _receive(connection: socket.socket) -> tuple[Any, bytes]:
+def receive(connection: socket.socket) -> tuple[Any, bytes]:
+    """Return the next message. Raise EOFError where the other side ended, OSError where the message is too large."""
     sizes = struct.unpack(">QQ", _exactly(connection, 16))
     if sum(sizes) > MOST_REPLY:
         raise OSError("its answer is too large")

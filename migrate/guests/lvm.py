@@ -1,12 +1,12 @@
 """Logical volumes, found without device-mapper: LVM's own text on a physical volume says where each lies.
 
-Only a volume that lies in one piece on this one physical volume can be read so; that is how installers make them. Others are left out, and the
-appliance, which has LVM, is used. Sources: lvm2's lib/format_text/layout.h and lib/label/label.c; vgcfgbackup(8) for the text.
+`volumes` tells of those that lie in one piece on one physical volume, as installers make them: an offset is all that it takes to read one. `spread`
+tells of those that grew, too. Stripes, mirrors and thin pools are left to the appliance, which has LVM. Sources: lvm2's lib/format_text/layout.h and lib/label/label.c; vgcfgbackup(8) for the text.
 """
 
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from migrate.errors import GuestError
@@ -49,6 +49,83 @@ class Group:
     physical: tuple[Physical, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of a logical volume: which physical volume it lies on, and where there, in bytes."""
+
+    physical: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A logical volume in its pieces, in order."""
+
+    group: str
+    name: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def device(self) -> str:
+        return f"/dev/{self.group}/{self.name}"
+
+    @property
+    def size(self) -> int:
+        return sum(piece.size for piece in self.pieces)
+
+
+def spread(physical: Sequence[Callable[[int, int], bytes]]) -> tuple[Spread, ...]:
+    """Return the volumes whose pieces follow one another and all lie on these physical volumes. Raise GuestError where metadata is broken.
+
+    `physical` are functions that read them: offset and size in bytes.
+    """
+    numbers = {_uuid(read): number for number, read in enumerate(physical)}
+    found: dict[str, dict[str, Value]] = {}
+    for read in physical:
+        for name, group in parsed(metadata(read) or "").items():
+            if isinstance(group, dict):
+                found[name] = group
+    return tuple(volume for name, group in found.items() for volume in _spread(name, group, numbers))
+
+
+def _spread(name: str, group: Mapping[str, Value], numbers: Mapping[str, int]) -> Iterator[Spread]:
+    extent = _number(group, "extent_size") * SECTOR
+    starts: dict[str, tuple[int, int]] = {}
+    for own, values in _section(group, "physical_volumes").items():
+        if isinstance(values, dict) and (number := numbers.get(str(values.get("id", "")).replace("-", ""))) is not None:
+            starts[own] = (number, _number(values, "pe_start") * SECTOR)
+    for volume, logical in _section(group, "logical_volumes").items():
+        if isinstance(logical, dict) and "VISIBLE" in _texts(logical, "status"):
+            pieces = [_piece(segment, starts, extent) for segment in _segments(logical)]
+            whole = tuple(piece for piece in pieces if piece is not None)
+            if whole and len(whole) == len(pieces):
+                yield Spread(name, volume, whole)
+
+
+def _piece(segment: Mapping[str, Value], starts: Mapping[str, tuple[int, int]], extent: int) -> Piece | None:
+    match segment.get("type"), segment.get("stripe_count"), segment.get("stripes"):
+        case "striped", 1, [str(own), int(first)] if own in starts:
+            number, start = starts[own]
+            return Piece(number, start + first * extent, _number(segment, "extent_count") * extent)
+    return None
+
+
+def _segments(logical: Mapping[str, Value]) -> list[dict[str, Value]]:
+    """Return the segments of a volume in their order."""
+    named = ((key, value) for key, value in logical.items() if re.fullmatch(r"segment\d+", key))
+    return sorted(
+        (value for _, value in named if isinstance(value, dict)), key=lambda each: _number(each, "start_extent")
+    )
+
+
+def _uuid(read: Callable[[int, int], bytes]) -> str:
+    """Return the UUID of a physical volume: its header begins with it. Source: lib/format_text/layout.h, pv_header."""
+    label = _label(read)
+    (header,) = struct.unpack_from("<I", label, 20)
+    return label[header : header + 32].decode("ascii", "replace")
+
+
 def groups(read: Callable[[int, int], bytes]) -> tuple[Group, ...]:
     """Return the groups that a physical volume's metadata tells of, and which volumes they lie on. Raise GuestError where it is broken."""
     text = metadata(read)
@@ -82,13 +159,7 @@ def volumes(read: Callable[[int, int], bytes]) -> tuple[Volume, ...]:
 
 def metadata(read: Callable[[int, int], bytes]) -> str | None:
     """Return the newest text on a physical volume; None where it holds none (another one of its group does)."""
-    labels = read(0, LABEL_SECTORS * SECTOR)
-    for at in range(0, len(labels), SECTOR):
-        label = labels[at : at + SECTOR]
-        if label[:8] == b"LABELONE" and label[24:32] == b"LVM2 001":
-            break
-    else:
-        raise GuestError("a partition that says it is an LVM physical volume has no label")
+    label = _label(read)
     (header,) = struct.unpack_from("<I", label, 20)
     areas = _locations(label, header + 40)  # behind the volume's id and size
     _, after = areas
@@ -97,6 +168,15 @@ def metadata(read: Callable[[int, int], bytes]) -> str | None:
         if (text := _area(read, offset, size)) is not None:
             return text
     return None
+
+
+def _label(read: Callable[[int, int], bytes]) -> bytes:
+    labels = read(0, LABEL_SECTORS * SECTOR)
+    for at in range(0, len(labels), SECTOR):
+        label = labels[at : at + SECTOR]
+        if label[:8] == b"LABELONE" and label[24:32] == b"LVM2 001":
+            return label
+    raise GuestError("a partition that says it is an LVM physical volume has no label")
 
 
 def _locations(label: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
@@ -137,18 +217,15 @@ def _volumes(group: str, values: Mapping[str, Value]) -> Iterator[Volume]:
     start = _number(only, "pe_start") * SECTOR
     for name, logical in _section(values, "logical_volumes").items():
         if isinstance(logical, dict) and "VISIBLE" in _texts(logical, "status"):
-            pieces = [
-                value for key, value in logical.items() if re.fullmatch(r"segment\d+", key) and isinstance(value, dict)
-            ]
-            placed = _in_one_piece(pieces)
+            placed = _in_one_piece(_segments(logical))
             if placed is not None:
                 yield Volume(group, name, start + placed[0] * extent, placed[1] * extent)
 
 
 def _in_one_piece(segments: list[dict[str, Value]]) -> tuple[int, int] | None:
-    """Return the first extent and the number of extents where all segments follow one another on the disk."""
+    """Return the first extent and the number of extents where all segments, in order, follow one another on the disk."""
     first = count = 0
-    for number, segment in enumerate(sorted(segments, key=lambda segment: _number(segment, "start_extent"))):
+    for number, segment in enumerate(segments):
         stripes = segment.get("stripes")
         if segment.get("type") != "striped" or segment.get("stripe_count") != 1 or not isinstance(stripes, list):
             return None

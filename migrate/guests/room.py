@@ -32,11 +32,7 @@ from migrate.guests.cell import READING, ROOM, Cell, Unsuitable, open_cell
 from migrate.guests.disks import (
     EXT,
     Table,
-    assembled,
     filesystem,
-    find_filesystem,
-    fstab_lines,
-    is_root,
     mapped_name,
     probed,
     read_filesystems,
@@ -51,19 +47,12 @@ from migrate.guests.lvm import volumes
 from migrate.guests.packages import Packages
 from migrate.guests.paths import parent, parts, resolved
 from migrate.guests.refusals import (
-    BOOT_CONFIGS,
-    ENTRY_FOLDERS,
-    OTHER_ROOTS,
-    OTHER_SYSTEMS,
     Found,
     Read,
-    no_root,
-    not_a_root,
-    root_argument,
-    several_roots,
     unwritable,
 )
-from migrate.guests.system import System, os_of
+from migrate.guests.roots import chosen_root, is_needed, layout_of
+from migrate.guests.system import System
 from migrate.run import Limits, Run
 from migrate.source import Firmware
 
@@ -72,9 +61,6 @@ PACKAGES = "/tmp/packages"  # noqa: S108  (in the sandbox's own /tmp)
 
 # The lower never changes, so the kernel may keep all that it learnt: a find over /usr takes 2.0 s instead of 3.3 s.
 FOR_EVER = "kernel_cache,attr_timeout=86400,entry_timeout=86400,negative_timeout=86400"
-
-NEEDED = frozenset({"boot", "efi", "etc", "home", "opt", "root", "usr", "var"})
-"""Folders at the top whose content repairs look at; what is mounted elsewhere (data) is left alone."""
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "SETFCAP", "SYS_CHROOT")
 """What a package manager needs. All of them count in the cell only. Source: capabilities(7)."""
@@ -397,8 +383,9 @@ def open_room(
         placed = list(_placed(disk, table))
         lowers, images, failures = _mounted_ext(stack, disk, placed)
         found = Found([table], [each.fs for each in placed], disk.reader(placed), failures)
-        chosen = _root(agent, found, lowers, root)
-        layout = _layout(cell, agent, table, found.filesystems, lowers, chosen, hint)
+        files = {device: agent.at(at) for device, at in lowers.items()}
+        chosen = chosen_root(files, found, root)
+        layout = _layout(cell, files, table, found.filesystems, lowers, chosen, hint)
         cell.tool(["mkdir", "-p", MERGED, f"{ROOM}/tools"])
         layers: list[Layer] = []
         for fs in sorted(layout.filesystems, key=lambda fs: fs.mountpoint or ""):
@@ -410,9 +397,9 @@ def open_room(
                 raise Unsuitable(f"{fs.mountpoint}, where its fstab mounts {fs.device}, is no folder")
             if fs.device in lowers:
                 layers.append(_mount_layer(cell, fs, lowers[fs.device], len(layers), images.get(fs.device, "")))
-            elif fs.mountpoint.split("/")[1] in NEEDED and fs.device in failures:
+            elif is_needed(fs.mountpoint) and fs.device in failures:
                 raise unwritable(fs.device, fs.mountpoint, failures[fs.device])
-            elif fs.mountpoint.split("/")[1] in NEEDED:
+            elif is_needed(fs.mountpoint):
                 raise Unsuitable(f"{fs.mountpoint} of the guest is on {fs.device}, which is {fs.type}")
         yield RoomGuest(run, cell, agent, layout, layers, offers)
 
@@ -519,79 +506,16 @@ def _complaint(text: str) -> str:
     return " / ".join(line for line in lines if "UNEXPECTED INCONSISTENCY" not in line and "(i.e.," not in line)[-300:]
 
 
-def _root(agent: AgentFiles, found: Found, lowers: Mapping[str, str], wanted: str | None) -> Filesystem:
-    roots = [fs for fs in found.filesystems if fs.device in lowers and is_root(agent.at(lowers[fs.device]).kind)]
-    others = [fs for fs in found.filesystems if fs.type in OTHER_ROOTS and fs.device not in lowers]
-    volumes_read = any(fs.disk is None for fs in found.filesystems)
-    others = [fs for fs in others if not (volumes_read and fs.type == "LVM2_member")]
-    if wanted is not None:
-        named = find_filesystem(found.filesystems, wanted)
-        if named in roots:
-            return named
-        if not others:
-            raise not_a_root(wanted, {fs.device: _name(agent.at(lowers[fs.device])) for fs in roots})
-    elif len(roots) > 1:
-        raise several_roots({fs.device: _name(agent.at(lowers[fs.device])) for fs in roots})
-    elif roots and not _unexplained(agent, lowers, roots[0], others, found.filesystems):
-        return roots[0]
-    if others:
-        raise Unsuitable("its root file system is on " + " or ".join(f"{fs.device} ({fs.type})" for fs in others))
-    raise no_root(replace(found, kernels_root=_kernels_root(agent, lowers, found.filesystems)))
-
-
-def _unexplained(
-    agent: AgentFiles,
-    lowers: Mapping[str, str],
-    root: Filesystem,
-    others: Sequence[Filesystem],
-    filesystems: Sequence[Filesystem],
-) -> bool:
-    """Whether there is what may hold a second system: a file system that the root's fstab does not mount and that is not read here."""
-    entry = agent.at(lowers[root.device]).load("/etc/fstab")
-    lines = fstab_lines(entry.text) if isinstance(entry, File) else ()
-    mounted = {fs.device for line in lines if (fs := find_filesystem(filesystems, line.spec)) is not None}
-    return any(fs.type in OTHER_SYSTEMS and fs.device not in mounted for fs in others)
-
-
-def _name(files: AgentFiles) -> str:
-    try:
-        found = os_of(files)
-    except GuestError:
-        return "a Linux system"
-    return found.pretty or found.id
-
-
-def _kernels_root(agent: AgentFiles, lowers: Mapping[str, str], filesystems: Sequence[Filesystem]) -> str | None:
-    """Return the root that a boot loader here names and that is not here."""
-    texts = []
-    for at in lowers.values():
-        files = agent.at(at)
-        entries = [f"{folder}/{name}" for folder in ENTRY_FOLDERS for name in files.names(folder)]
-        for path in (*(f"/{config}" for config in BOOT_CONFIGS), *entries):
-            if files.kind(path) is Kind.FILE and isinstance(entry := files.load(path), File):
-                texts.append(entry.text)
-    named = root_argument(texts)
-    return named if named is not None and find_filesystem(filesystems, named) is None else None
-
-
 def _layout(
     cell: Cell,
-    agent: AgentFiles,
+    files: Mapping[str, AgentFiles],
     table: Table,
     filesystems: Sequence[Filesystem],
     lowers: Mapping[str, str],
     root: Filesystem,
     hint: Firmware | None,
 ) -> Layout:
-    entry = agent.at(lowers[root.device]).load("/etc/fstab")
-    fstab = entry.text if isinstance(entry, File) else ""
-    layout = assembled([table], filesystems, root.device, fstab, hint)
-    for line in fstab_lines(fstab):
-        here = line.spec.startswith("/dev/") or "=" in line.spec
-        wanted = here and line.mountpoint.startswith("/") and line.mountpoint.split("/")[1] in NEEDED
-        if wanted and "noauto" not in line.options and find_filesystem(layout.filesystems, line.spec) is None:
-            # On a volume of several pieces, perhaps; whatever it is, the appliance has it, and what lies below must not be taken for it.
-            raise Unsuitable(f"{line.mountpoint} of the guest is on {line.spec}, which is not read here")
+    layout = layout_of(files, table, filesystems, root, hint)
     free = {device: _free(cell, at) for device, at in lowers.items()}
     found = tuple(replace(fs, free=free.get(fs.device) if fs.mountpoint else None) for fs in layout.filesystems)
     return replace(layout, filesystems=found)
