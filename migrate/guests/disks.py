@@ -1,17 +1,20 @@
 """What is on a guest's disks: partitions, file systems, where fstab mounts them, how the firmware starts it.
 
-Read without an appliance: sfdisk and blkid look at the disk in a cell. The same values come from the appliance (migrate.guests.appliance).
+Read without an appliance: sfdisk and blkid look at the disk in a cell, or at an excerpt of it. The same values come from the appliance (migrate.guests.appliance).
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 from migrate.errors import GuestError, ToolFailed
 from migrate.guest import Filesystem, Kind, Layout
-from migrate.guests.cell import READING, Cell
+from migrate.guests.cell import READING
 from migrate.guests.releases import RELEASE_FILES
+from migrate.run import Limits, Output
 from migrate.source import Firmware
 
 SECTOR = 512
@@ -75,7 +78,15 @@ def disk_device(number: int) -> str:
     return f"/dev/sd{letters}"
 
 
-def read_table(cell: Cell, path: str, disk: int) -> Table:
+class Tools(Protocol):
+    """Runs programs of the host where they see a disk as a file, and nothing else of the host."""
+
+    def tool(
+        self, argv: Sequence[str | Path], *, limits: Limits = ..., timeout: float | None = ..., ok: Sequence[int] = ...
+    ) -> Output: ...
+
+
+def read_table(cell: Tools, path: str, disk: int) -> Table:
     """Read the partition table of a disk that the cell shows as a file."""
     size = int(cell.tool(["stat", "--format=%s", path]).text)
     boots = any(cell.tool(["head", "--bytes=440", path], limits=READING).stdout)
@@ -102,7 +113,7 @@ def table_of(said: Mapping[str, object], disk: int, size: int, boots_bios: bool)
     return Table(disk, size, str(table.get("label", "none")), tuple(partitions), boots_bios)
 
 
-def read_filesystems(cell: Cell, path: str, table: Table) -> Iterator[Filesystem]:
+def read_filesystems(cell: Tools, path: str, table: Table) -> Iterator[Filesystem]:
     """Yield what has a superblock: on each partition, or on the whole disk where it has no table."""
     if not table.partitions:
         found = probed(cell, path, 0, table.size)
@@ -117,7 +128,7 @@ def read_filesystems(cell: Cell, path: str, table: Table) -> Iterator[Filesystem
             yield filesystem(found, part.device, part.size, part.disk, part.number, part.start, part.partuuid)
 
 
-def probed(cell: Cell, path: str, offset: int, size: int) -> dict[str, str]:
+def probed(cell: Tools, path: str, offset: int, size: int) -> dict[str, str]:
     """Return what blkid finds at a place of a disk; {} where it finds nothing, or more than one thing."""
     argv = ["blkid", "--probe", "--output", "export", "--offset", str(offset), "--size", str(size), path]
     said = cell.tool(argv, limits=READING, timeout=120, ok=(0, 2, 8)).text  # 2: nothing, 8: ambivalent; blkid(8)
