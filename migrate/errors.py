@@ -2,7 +2,8 @@
 
     MigrateError                exit 1
     ├── UsageError              exit 2    the words of the call are off
-    │   └── PlanChanged                   the plan is not the one that was approved
+    │   ├── PlanChanged                   the plan is not the one that was approved
+    │   └── FileWrong                     a file that the user wrote is wrong; every mistake is listed
     ├── NotMigratable           exit 3    this VM is refused; every reason is listed
     ├── Stopped                 exit 130  the user stopped the run
     ├── ToolFailed                        a program that we ran said no
@@ -50,6 +51,34 @@ class PlanChanged(UsageError):
     def __init__(self, message: str, *, hint: str | None = None, differences: Sequence[str] = ()) -> None:
         super().__init__(message, hint=hint)
         self.differences = tuple(differences)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something is written in a file; both count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong at a place of a file, and what would mend it."""
+
+    place: Place
+    text: str
+    hint: str | None = None
+
+
+class FileWrong(UsageError):
+    """A file that the user wrote is wrong. `mistakes` are all that were found, in the file's order; `name` is the file as the user named it."""
+
+    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
+        if not mistakes:
+            raise ValueError("a wrong file without a mistake")
+        self.name = name
+        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.place))
+        super().__init__(f"{name}: {len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}")
 
 
 @dataclass(frozen=True, slots=True)

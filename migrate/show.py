@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
 
-from migrate.errors import MigrateError, NotMigratable, PlanChanged
+from migrate.errors import FileWrong, MigrateError, NotMigratable, PlanChanged
 from migrate.run import Event, Note, Progress, StageBegan, StageDone
 from migrate.text import clock, counted, shown, size
 
@@ -190,6 +190,8 @@ def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, 
             if reason.remedy:
                 found.append((f"  {'':<10} {shown(reason.remedy)}", ""))
         return found
+    if isinstance(error, FileWrong):
+        return [*_mistakes(error), (f"{shown(error.message)}; nothing was started.", "bold red")]
     message = shown(error.message)
     head = message if subject is None or message.startswith(subject) else f"{shown(subject)}: {message}"
     more = error.differences if isinstance(error, PlanChanged) else ()
@@ -198,3 +200,10 @@ def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, 
         *((f"  {shown(line)}", "") for line in more),
         *([(shown(error.hint), "")] if error.hint else []),
     ]
+
+
+def _mistakes(error: FileWrong) -> Iterator[tuple[str, str]]:
+    """Each as compilers write it, so that editors and terminals lead to its place."""
+    for mistake in error.mistakes:
+        hint = f". {mistake.hint}" if mistake.hint else ""
+        yield shown(f"{error.name}:{mistake.place.line}:{mistake.place.column}: {mistake.text}{hint}"), ""

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from migrate import show
-from migrate.errors import MigrateError, NotMigratable, PlanChanged, ProofFailed, Stopped
+from migrate.errors import FileWrong, MigrateError, NotMigratable, PlanChanged, ProofFailed, Stopped
 from migrate.lines import Line
 from migrate.run import Run
 
@@ -66,6 +66,10 @@ def _fail(error: MigrateError, output: str) -> None:
         values: dict[str, object] = {"status": _status(error), "error": error.message, "hint": error.hint}
         if isinstance(error, NotMigratable):
             values["reasons"] = [asdict(reason) for reason in error.reasons]
+        if isinstance(error, FileWrong):
+            values["mistakes"] = [
+                {**asdict(mistake.place), "text": mistake.text, "hint": mistake.hint} for mistake in error.mistakes
+            ]
         if isinstance(error, PlanChanged):
             values["differences"] = list(error.differences)
         if isinstance(error, ProofFailed):
