@@ -4,30 +4,22 @@ Everything of the guest is hostile. It is escaped by the template engine, and wh
 lets nothing run but the one script and nothing style but the one sheet whose digests it names, and forbids every request.
 """
 
-import base64
-import functools
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from migrate import hidden
 from migrate.effects import Edit, Effect, Finding, LayoutEdit, PackageEdit, RebuildRequest, Removal, Severity
 from migrate.guest import Folder, Link, Package
+from migrate.html import asset, environment, policy
 from migrate.preview.difference import difference
 from migrate.preview.preview import Preview, head
 from migrate.preview.rehearsal import told
 from migrate.preview.screen import answer, entries, installed, without_folders
 from migrate.preview.summary import enclosing, layout_words, summary
 from migrate.remediation import Remediation
-from migrate.text import CONTROL, counted, escaped, one_line, size
-
-_UNSEEN_IN_LINE = re.compile(f"{CONTROL.pattern}|[\t\n]")
+from migrate.text import counted, one_line, size
 
 FOLDER = Path(__file__).with_name("assets")
 
@@ -45,26 +37,18 @@ FOLDED_ITEMS = 12
 def html(preview: Preview, remediations: Sequence[Remediation], *, command: str | None = None) -> str:
     """Return the page. `command` is what applies exactly this plan."""
     plan = preview.changes.plan
-    css = _source("page.css").replace("{{ plan }}", plan)
-    script = _source("page.js")
+    css = asset(FOLDER / "page.css").replace("{{ plan }}", plan)
+    script = asset(FOLDER / "page.js")
     found = sorted(preview.changes.findings, key=_weight)
     names = {effect.by for effect in preview.changes.effects}
     words = [_word(finding) for finding in found]
     return (
-        _environment()
+        environment(FOLDER)
         .get_template("page.html")
         .render(
             preview=preview,
             title=one_line(preview.vm.name),
-            policy="; ".join(
-                (
-                    "default-src 'none'",
-                    f"style-src '{_digest(css)}'",
-                    f"script-src '{_digest(script)}'",
-                    "base-uri 'none'",
-                    "form-action 'none'",
-                )
-            ),
+            policy=policy(css, script),
             css=css,
             script=script,
             head=head(preview),
@@ -77,49 +61,6 @@ def html(preview: Preview, remediations: Sequence[Remediation], *, command: str 
             facts=tuple((fact.name, hidden.sentence(fact.text).strip("\n")) for fact in preview.changes.facts),
             sections=tuple(_sections(preview.changes.effects, remediations)),
         )
-    )
-
-
-@functools.cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["visible"] = visible
-    made.filters["line"] = lambda text: visible(text, line=True)
-    made.filters["quoted"] = _quoted
-    return made
-
-
-@functools.cache
-def _source(name: str) -> str:
-    return (FOLDER / name).read_text("utf-8")
-
-
-def _digest(text: str) -> str:
-    """Source: Content Security Policy Level 3, hash sources."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def visible(text: str, *, line: bool = False) -> Markup:
-    """Return foreign text escaped for HTML, with what cannot be seen written out and marked; in a `line`, its ends and tabs too."""
-    made: list[str] = []
-    at = 0
-    for match in (_UNSEEN_IN_LINE if line else CONTROL).finditer(text):
-        made += escape(text[at : match.start()]), Markup('<b class="c">{}</b>').format(escaped(match.group()))
-        at = match.end()
-    return Markup("").join([*made, escape(text[at:])])
-
-
-def _quoted(text: str) -> Markup:
-    """Return our own sentence with what stands between backticks as code."""
-    parts = (visible(part, line=True) for part in text.split("`"))
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
     )
 
 
