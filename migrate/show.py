@@ -205,5 +205,6 @@ def failure(error: MigrateError, subject: str | None = None) -> list[tuple[str, 
 def _mistakes(error: FileWrong) -> Iterator[tuple[str, str]]:
     """Each as compilers write it, so that editors and terminals lead to its place."""
     for mistake in error.mistakes:
-        hint = f". {mistake.hint}" if mistake.hint else ""
+        dot = "" if mistake.text.endswith("?") else "."
+        hint = f"{dot} {mistake.hint}" if mistake.hint else ""
         yield shown(f"{error.name}:{mistake.place.line}:{mistake.place.column}: {mistake.text}{hint}"), ""

@@ -108,7 +108,7 @@ def read(content: bytes) -> tuple[Node | None, tuple[Mistake, ...]]:
     return root, tuple(reader.mistakes)
 
 
-class _TooDeep(Exception):  # noqa: N818  (it ends a reading; no caller sees it)
+class _TooDeep(Exception):
     pass
 
 

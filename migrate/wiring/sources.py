@@ -55,6 +55,13 @@ def is_live(address: str) -> bool:
     return "://" in address
 
 
+def formats() -> tuple[str, ...]:
+    """Return what a disk in a file may be said to be."""
+    from adapters.files.source import SAYABLE
+
+    return SAYABLE
+
+
 @contextmanager
 def source(
     run: Run,

@@ -1,0 +1,53 @@
+"""Files that a batch file names: one, or all that match a pattern; and what is said in it of paths, from its own folder."""
+
+import glob
+import os
+import re
+from pathlib import Path
+
+from migrate.errors import UsageError
+from migrate.text import one_line
+
+_PATTERN = re.compile(r"[*?\[]")
+
+
+def is_pattern(text: str) -> bool:
+    return _PATTERN.search(text) is not None
+
+
+def within(folder: Path, text: str) -> Path:
+    """Return the path that a text means in a file of this folder, without links and dots of its own taken out."""
+    return Path(os.path.normpath(folder / Path(text).expanduser()))
+
+
+def found_files(folder: Path, text: str) -> tuple[Path, ...]:
+    """Return the files and folders that a text names, sorted by path; a pattern is one where no file is called so.
+
+    Raise UsageError for a pattern that is none, or where nothing is found.
+    """
+    whole = within(folder, text)
+    if whole.exists():
+        return (whole,)
+    if not is_pattern(text):
+        beside = whole.parent
+        hint = None if beside.is_dir() else f"There is no folder {one_line(str(beside))} either."
+        raise UsageError(f"there is no file {one_line(str(whole))}", hint=hint)
+    check_pattern(text)
+    found = sorted(Path(path) for path in glob.glob(str(whole), recursive=True))  # noqa: PTH207  (a Path's own glob takes no absolute pattern)
+    if not found:
+        raise UsageError(f"no file matches {one_line(str(whole))}")
+    return tuple(found)
+
+
+def check_pattern(text: str) -> None:
+    """Raise UsageError for a pattern that Python and the shells take for the character itself: an open bracket that is never closed."""
+    rest = text
+    while (at := rest.find("[")) >= 0:
+        inside = rest[at + 1 :]
+        skipped = 2 if inside.startswith("!]") else 1 if inside.startswith(("]", "!")) else 0
+        end = inside.find("]", skipped)
+        if end < 0:
+            raise UsageError(
+                f'the pattern "{one_line(text)}" opens a [ that is never closed', hint="[[] is a [ itself."
+            )
+        rest = inside[end + 1 :]
