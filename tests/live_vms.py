@@ -108,9 +108,9 @@ def words_of_all_processes() -> Iterator[list[str]]:
 
     def look() -> None:
         while not ended.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            for name in filter(str.isdecimal, os.listdir("/proc")):
                 try:
-                    seen.add(path.read_bytes())
+                    seen.add(Path("/proc", name, "cmdline").read_bytes())
                 except OSError:
                     continue  # it has ended
             time.sleep(0.02)

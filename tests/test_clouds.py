@@ -1,4 +1,4 @@
-"""The whole way of two real guests into the sandbox: one dressed as Azure's, one as AWS's.
+"""The whole way of two real guests into the sandbox: one dressed as Azure's, out of Azure, one as AWS's, out of AWS; and of a third out of vSphere.
 
 Their agents come from Debian's packages, and beside them lies what such agents write by themselves (fixtures/machines/debian12_{azure,aws}.py).
 One migration of each serves all of these tests.
@@ -6,13 +6,17 @@ One migration of each serves all of these tests.
 
 import mmap
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fixtures.machines import built, debian12_aws, debian12_azure
+from fixtures.machines import built, debian12_aws, debian12_azure, debian12_cloud
+from migrate.job import Jobs
+from tests.live_vms import LiveVm, on_aws, on_azure, on_vsphere, words_of_all_processes, written
 from tests.program import Answer, asked
 
 pytestmark = pytest.mark.slow
@@ -25,7 +29,7 @@ MACHINES = {
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What was said before, what came of it, and the image as a raw disk."""
+    """What was said before, what came of it, and the image as a raw disk. `held` is what the cloud held before and holds after."""
 
     vendor: str
     secrets: tuple[str, ...]
@@ -33,38 +37,53 @@ class Way:
     before: dict[str, Any]
     answer: Answer
     disk: Path
+    work: Path
+    live: LiveVm
+    held: tuple[object, object]
+    processes: list[str]
 
     @property
     def result(self) -> dict[str, Any]:
         return self.answer.json
 
 
+@contextmanager
+def placed(request: pytest.FixtureRequest, name: str) -> Iterator[LiveVm]:
+    """The machine as a VM of the cloud that it is dressed for."""
+    disk = built(name, format="raw")
+    match name:
+        case debian12_azure.NAME:
+            yield on_azure(request.getfixturevalue("azure_cloud"), name, disk, generation="V1")
+        case debian12_aws.NAME:
+            yield on_aws(request.getfixturevalue("aws_account"), name, disk, boots_by="uefi")
+        case _:
+            with on_vsphere(disk) as live:
+                yield live
+
+
 @pytest.fixture(scope="module", params=MACHINES)
-def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Way:
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
     vendor, secrets = MACHINES[request.param]
-    source = built(request.param)
     work = tmp_path_factory.mktemp("w")
-    before = asked("preview", source, "--output", "json")
-    assert before.code == 0, before
-    kept = work / "kept.qcow2"
-    words = [
-        "vm",
-        source,
-        "--sandbox",
-        "--name",
-        request.param,
-        "--output",
-        "json",
-        "--keep-image",
-        kept,
-        "--work",
-        work,
-    ]
-    answer = asked(*words, "--approve", before.json["changes"]["plan"])
-    assert answer.code == 0, answer
-    disk = work / "image.raw"
-    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", kept, disk], check=True)
-    return Way(vendor, secrets, source, before.json, answer, disk)
+    kept, disk = work / "kept.qcow2", work / "image.raw"
+    with placed(request, request.param) as live:
+        held = live.state()
+        common: tuple[str | Path, ...] = (*live.words, "--work", work, "--output", "json")
+        with words_of_all_processes() as processes:
+            before = asked("preview", *common, env=live.variables)
+            assert before.code == 0, before
+            words: tuple[str | Path, ...] = ("--sandbox", "--name", request.param, "--keep-image", kept)
+            answer = asked("vm", *common, *words, "--approve", before.json["changes"]["plan"], env=live.variables)
+        assert answer.code == 0, answer
+        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", kept, disk], check=True)
+        source, after = built(request.param), live.state()
+        yield Way(vendor, secrets, source, before.json, answer, disk, work, live, (held, after), processes)
+
+
+def done(work: Path) -> bool:
+    """Whether the one job there has nothing left to do, nor to take back: the bucket that images pass through stays until `clean --all`."""
+    (job,) = Jobs(work).all()
+    return job.is_done and [made for made in job.ledger.left() if made.kind != "bucket"] == []
 
 
 def holds(disk: Path, word: str) -> bool:
@@ -100,6 +119,35 @@ def test_no_secret_of_the_old_cloud_is_anywhere_in_the_image(way: Way) -> None:
 def test_no_secret_of_the_old_cloud_is_shown(way: Way) -> None:
     shown = asked("preview", way.source).out
     assert [secret for secret in way.secrets if secret in shown or secret in way.answer.out] == []
+
+
+def test_the_cloud_holds_what_it_held_and_the_ledger_is_empty(way: Way) -> None:
+    before, after = way.held
+    assert after == before
+    assert done(way.work)
+
+
+def test_no_secret_of_the_way_is_in_arguments_answers_or_files(way: Way) -> None:
+    """Keys and tokens of the cloud, signatures of its URLs and of Magalu's."""
+    everything = "\n".join((way.answer.out, way.answer.err, written(way.work), *way.processes))
+    assert any("nbdkit" in words or "qemu" in words for words in way.processes)
+    assert [secret for secret in (*way.live.secrets(), "X-Amz-Signature") if secret in everything] == []
+
+
+def test_a_vm_of_vsphere_becomes_an_active_image_and_nothing_of_ours_is_left_there(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Its boot is proven elsewhere, of the same guest from a file (test_vm.py)."""
+    with placed(request, debian12_cloud.NAME) as live, words_of_all_processes() as processes:
+        words = ("--sandbox", "--no-prove", "--work", tmp_path, "--output", "json")
+        answer = asked("vm", *live.words, *words, env=live.variables)
+        assert (answer.code, answer.json["status"]) == (0, "active"), answer
+        assert answer.json["origin"] == "VMware"
+        assert live.state() == ((), 0, 0)
+        assert done(tmp_path)
+        secrets = (*live.secrets(), "X-Amz-Signature")
+    everything = "\n".join((answer.out, answer.err, written(tmp_path), *processes))
+    assert [secret for secret in secrets if secret in everything] == []
 
 
 def test_a_preview_of_the_result_finds_nothing_to_change(way: Way) -> None:
