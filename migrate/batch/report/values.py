@@ -1,0 +1,92 @@
+"""The facts of a batch as JSON: times as ISO 8601 in UTC, sizes in bytes, durations in seconds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from migrate.batch.facts import BatchFacts, VmFacts
+from migrate.outcome import JsonObject
+from migrate.preview import ChangesValue
+
+_FACTS = TypeAdapter(BatchFacts)
+
+
+def to_json(facts: BatchFacts) -> JsonObject:
+    """Return all that is known, with what follows from it for each VM: its sizes, and what is left to do."""
+    made = cast(JsonObject, _FACTS.dump_python(facts, mode="json"))
+    made["vms"] = [
+        {**cast(JsonObject, one), "left_to_do": list(left_to_do(vm))}
+        for one, vm in zip(cast(list[JsonValue], made["vms"]), facts.vms, strict=True)
+    ]
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an outcome says that the table shows. Sizes in bytes; `proof` in words, `proof_held` None where it was not booted."""
+
+    image_id: str | None
+    image_bytes: int | None
+    virtual_bytes: int | None
+    read_bytes: int | None
+    proof: str
+    proof_held: bool | None
+    login: str | None
+
+
+def result(vm: VmFacts) -> Result:
+    said = vm.outcome or {}
+    image, stored, proof = _object(said.get("image")), _object(said.get("qcow2")), _object(said.get("proof"))
+    return Result(
+        image_id=_text(image.get("id")),
+        image_bytes=_number(stored.get("bytes")),
+        virtual_bytes=_number(stored.get("virtual_bytes")),
+        read_bytes=_number(said.get("bytes_read")),
+        proof=_text(proof.get("summary")) or "",
+        proof_held=bool(proof["held"]) if "held" in proof else None,
+        login=_text(said.get("login")),
+    )
+
+
+def changes(vm: VmFacts) -> ChangesValue | None:
+    """Return what was changed in the guest; None where it was not reached, or another version of this program wrote it."""
+    said = (vm.outcome or {}).get("changes")
+    try:
+        return None if said is None else ChangesValue.model_validate(said)
+    except ValidationError:
+        return None
+
+
+def left_to_do(vm: VmFacts) -> Iterator[str]:
+    """Yield what somebody must still see to: what keeps the VM from being done, and each warning that was not waived."""
+    if vm.error:
+        yield f"{vm.error} {vm.hint or ''}".strip()
+    for reason in vm.reasons:
+        yield f"{reason.code}: {reason.text} {reason.remedy or ''}".strip()
+    made = changes(vm)
+    for finding in made.findings if made else ():
+        if finding.severity == "warning" and not finding.waived:
+            yield f"{finding.code}: {finding.text} {finding.remedy or ''}".strip()
+    for disk in _data_disks(vm):
+        yield f"data disk {disk}: bring it into a volume"
+
+
+def _data_disks(vm: VmFacts) -> Iterator[str]:
+    said = (vm.outcome or {}).get("data_disks")
+    for one in said if isinstance(said, list) else []:
+        stored = _object(one)
+        yield f"{stored.get('bucket')}/{stored.get('key')}"
+
+
+def _object(value: JsonValue) -> dict[str, JsonValue]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: JsonValue) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: JsonValue) -> int | None:
+    return value if isinstance(value, int) else None
