@@ -22,10 +22,10 @@ MOST_SAMPLES = 500
 Row = sa.Row[Any]
 
 
-def facts(store: Store, batch: str, *, outcomes: bool = True) -> BatchFacts:
+def facts(store: Store, batch: str, *, outcomes: bool = True, stages: bool | None = None) -> BatchFacts:
     """Return what is known of a batch now. Raise UsageError where there is none of this name.
 
-    Without `outcomes` each VM's outcome and stages are left out, which a table of 500 rows does not need.
+    Without `outcomes` each VM's outcome and stages are left out, which a table of 500 rows does not need; `stages` asks for the latter alone.
     """
     with store.read() as connection:
         now = store.now(connection)
@@ -45,14 +45,14 @@ def facts(store: Store, batch: str, *, outcomes: bool = True) -> BatchFacts:
             .order_by(tables.SAMPLES.c.number)
         ).all()
         found = _outcomes(connection, batch) if outcomes else {}
-        stages = _stages(connection, batch) if outcomes else {}
+        run = _stages(connection, batch) if (outcomes if stages is None else stages) else {}
     running = tuple(Running(one.source, one.target, one.worker) for one in rows if one.state == "running")
     windows: dict[str, Window] = {}
     for one in rows:
         if one.open_window and one.open_window not in windows:
             windows[one.open_window] = Window.model_validate_json(one.open_window)
     vms = tuple(
-        _vm(one, found.get(one.id), tuple(stages.get(one.id, ())), _waits_for(one, row.is_paused, why))
+        _vm(one, found.get(one.id), tuple(run.get(one.id, ())), _waits_for(one, row.is_paused, why))
         for one, why in _hindered(rows, windows, running, limits, paces, now)
     )
     held = defaultdict(list)
@@ -80,6 +80,14 @@ def facts(store: Store, batch: str, *, outcomes: bool = True) -> BatchFacts:
         window_closes=min(open_until, default=None),
         counts=dict(Counter(one.state for one in vms)),
     )
+
+
+def outcome(store: Store, batch: str, vm: str) -> JsonObject | None:
+    """Return the outcome of one VM; None where none is known."""
+    of = tables.OUTCOMES.c
+    with store.read() as connection:
+        found = connection.execute(sa.select(of.outcome).where(of.batch == batch, of.vm == vm)).scalar()
+    return None if found is None else cast(JsonObject, json.loads(found))
 
 
 def events(
@@ -121,7 +129,7 @@ def paces_of(connection: sa.Connection, batch: str) -> Paces:
     return {(cast(Place, one.place), one.name): Pace(one.allowed, one.changed) for one in rows}
 
 
-def waiting(row: Row, windows: Mapping[str, Window]) -> Waiting:
+def waiting(row: Any, windows: Mapping[str, Window]) -> Waiting:
     """Return a VM's row as what limits ask about."""
     return Waiting(
         row.source, row.target, row.not_before, windows[row.open_window] if row.open_window is not None else None
