@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,13 +13,14 @@ from pydantic_core import ErrorDetails
 
 from migrate import hidden
 from migrate.batch import located
-from migrate.batch.file_model import EntryWords, FileWords, LimitsWords, Options, WindowWords, Words
+from migrate.batch.file_model import EntryWords, FileWords, LaunchWords, LimitsWords, Options, WindowWords, Words
 from migrate.batch.file_paths import found_files
 from migrate.batch.file_words import FOLDER, SECRETS_HINT, nearest, quoted
 from migrate.batch.model import Limits, Window
 from migrate.batch.template import is_fixed, rendered
 from migrate.errors import FileWrong, Mistake, Place, UsageError
 from migrate.source import VmRef
+from migrate.target import LaunchOptions
 from migrate.text import counted, one_line
 from migrate.wiring.request import VmRequest, image_name
 from migrate.wiring.sources import SourceOptions, is_live
@@ -95,30 +96,36 @@ def read(path: Path) -> BatchFile:
     reader.mistakes.extend(mistakes)
     batch = reader.batch()
     if reader.mistakes or batch is None:
-        raise FileWrong(shown, reader.mistakes)
+        raise FileWrong(shown, tuple(dict.fromkeys(reader.mistakes)))
     return batch
 
 
-@dataclass(slots=True)
-class Names:
-    """Names that must be there once: told at the second's place."""
+class Once:
+    """What must be in a batch once: VMs, and names of images. It is told at the second's place."""
 
-    what: str
-    first: dict[str, Place] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._vms: dict[str, Place] = {}
+        self._images: dict[str, Place] = {}
 
-    def take(self, name: str, place: Place) -> Iterator[Mistake]:
-        before = self.first.setdefault(name, place)
-        if before is not place:
-            where = "by this very entry" if before == place else f"in line {before.line}"
-            yield Mistake(place, f"{self.what.format(name=quoted(name), where=where)}", _HINTS[self.what])
+    def takes(self, vm: str, place: Place) -> bool | Mistake:
+        """Whether a VM is new; False where the same entry names it by two ways, which is one VM. A mistake where another entry has it."""
+        first = self._vms.setdefault(vm, place)
+        if first is place:
+            return True
+        if first == place:
+            return False
+        hint = "Leave it out of one of them: `except` names what a pattern shall not take."
+        return Mistake(place, f"{quoted(vm)} is in the batch already, by line {first.line}", hint)
 
-
-SAME_IMAGE = "a second VM would make the image {name}; the first is named {where}"
-SAME_VM = "{name} is in the batch already, {where}"
-_HINTS = {
-    SAME_IMAGE: "A name with {name} or {number} in it differs from VM to VM.",
-    SAME_VM: "Leave it out of one of them: `except` names what a pattern shall not take.",
-}
+    def image(self, name: str, place: Place) -> Iterator[Mistake]:
+        """Yield a mistake where an image of this name is to be made already."""
+        if name in self._images:
+            first = self._images[name]
+            where = "of the same entry" if first == place else f"in line {first.line}"
+            hint = "A name with {name} or {number} in it differs from VM to VM."
+            yield Mistake(place, f"the image {quoted(name)} would be made twice, first for a VM {where}", hint)
+        else:
+            self._images[name] = place
 
 
 class _Reader:
@@ -215,25 +222,25 @@ class _Reader:
 
     def _twice(self, batch: str, entries: Sequence[Entry]) -> None:
         """VMs and images that are there twice, as far as that is known without asking a source."""
-        vms, images = Names(SAME_VM), Names(SAME_IMAGE)
-        day = date.today()
+        once, day = Once(), date.today()
         for entry in entries:
             if entry.is_live:
-                if not entry.tags and not entry.leave_out:
-                    self.mistakes += vms.take(entry.source, entry.place)
+                self._take(once, entry.source if not entry.tags and not entry.leave_out else None, entry)
                 if entry.template is not None and is_fixed(entry.template):
-                    self.mistakes += images.take(entry.image("", day=day, batch=batch, number=1), entry.name_place)
+                    image = entry.image("", day=day, batch=batch, number=1)
+                    self.mistakes += once.image(image, entry.name_place)
                 continue
-            try:
-                files = entry.files()
-            except UsageError:
-                continue  # it was told
-            for number, ref in enumerate(kept(files, entry.leave_out), 1):
-                again = [*vms.take(str(Path(ref.address).resolve()), entry.place)]
-                self.mistakes += again
-                if not again:
+            for number, ref in enumerate(kept(entry.files(), entry.leave_out), 1):
+                if self._take(once, str(Path(ref.address).resolve()), entry):
                     image = entry.image(ref.name, day=day, batch=batch, number=number)
-                    self.mistakes += images.take(image, entry.name_place)
+                    self.mistakes += once.image(image, entry.name_place)
+
+    def _take(self, once: Once, vm: str | None, entry: Entry) -> bool:
+        taken = vm is None or once.takes(vm, entry.place)
+        if isinstance(taken, Mistake):
+            self.mistakes.append(taken)
+            return False
+        return taken
 
     def _validated(self, model: type[Model], path: tuple[Step, ...]) -> Model | None:
         """Return a part as far as it is sound, None where nothing can be made of it; what is wrong is told."""
@@ -280,7 +287,8 @@ def is_left_out(name: str, address: str, leave_out: Sequence[str]) -> bool:
 
 def _keys(model: type[Words], loc: Sequence[Step]) -> tuple[str, ...]:
     """The keys that are known where a mistake is."""
-    return WindowWords.keys() if len(loc) > 1 and loc[0] == "window" else model.keys()
+    parts: dict[str, type[Words]] = {"window": WindowWords, "launch": LaunchWords}
+    return (parts.get(str(loc[0]), model) if len(loc) > 1 else model).known_keys()
 
 
 def _known(keys: Sequence[str]) -> str:
@@ -369,6 +377,8 @@ def _window(said: Mapping[str, Any]) -> Window | None:
 def _request(said: Mapping[str, Any]) -> VmRequest:
     """What is asked of a VM, whose address and name are not known yet."""
     plain = {key: value for key, value in said.items() if key not in (*_OF_SOURCE, *_OF_BATCH, *_OF_ENTRY)}
+    if "launch" in plain:
+        plain["launch"] = LaunchOptions(**dict(plain["launch"]))
     if "size_limit" in plain:
         plain["size_limit"] = int(plain["size_limit"] * 10**9)
     options = SourceOptions(**{key: said[key] for key in _OF_SOURCE if key in said})

@@ -23,6 +23,7 @@ from migrate.batch.file_words import (
     RemediationName,
     Repo,
     SourceText,
+    SshKey,
     Zone,
 )
 from migrate.qcow2 import Compression
@@ -45,9 +46,10 @@ class Words(BaseModel):
     )
 
     @classmethod
-    def keys(cls) -> tuple[str, ...]:
-        """The keys as they are written."""
-        return tuple(_kebab(name) for name in cls.model_fields)
+    def known_keys(cls) -> tuple[str, ...]:
+        """The keys as they are written, its own first."""
+        own = cls.__annotations__
+        return tuple(_kebab(name) for name in sorted(cls.model_fields, key=lambda name: name not in own))
 
     def said(self) -> dict[str, Any]:
         """What was said, by the names of fields."""
@@ -78,6 +80,24 @@ class LimitsWords(Words):
     """From one source host: a vCenter, a subscription, a region; all files together are one."""
     per_target: Positive | None = None
     """To one target: a region of Magalu Cloud, or the sandbox."""
+
+
+class LaunchWords(Words):
+    """An instance is made of the image, named as the VM, and it is waited for until it runs."""
+
+    ssh_key: SshKey
+    """The key that it is reached by: its name in the cloud; for the sandbox a file with a public key (.pub)."""
+    machine_type: str | None = None
+    """The smallest that fits, if left out."""
+    vpc: str | None = None
+    """Name or id. The default one, if left out."""
+    security_groups: tuple[str, ...] = ()
+    """Names or ids. The default one, if left out."""
+    zone: str | None = None
+    """The availability zone."""
+    public_ip: bool = True
+    tags: bool = True
+    """Take the source VM's tags as labels."""
 
 
 class Options(Words):
@@ -129,14 +149,16 @@ class Options(Words):
     """Where the image passes through. If left out: one of ours, made if missing."""
     keep_object: bool | None = None
     """Leave the uploaded file in the bucket after the import."""
-    data_disks: Literal["refuse", "skip"] | None = None
-    """What becomes of a VM that has more than its boot disk."""
+    data_disks: Literal["refuse", "skip", "upload"] | None = None
+    """What becomes of a VM's further disks: the VM is refused, they are left behind, or sent as files beside the image."""
     size_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The largest image file that Magalu takes, in 10^9 bytes. 20, if left out."""
     bandwidth: Rate | None = None
     """Send no faster, in bytes a second, e.g. 20M; for each VM."""
     compression: Compression | None = None
     """zstd is smaller, and it is not known whether Magalu reads it."""
+    launch: LaunchWords | None = None
+    """Make an instance of the image. It is not made, if left out."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
     """VMs of a higher one go first. 0, if left out."""
     not_before: Moment | None = None

@@ -131,6 +131,10 @@ def _is_folder(text: str, info: ValidationInfo) -> Path:
     return path
 
 
+def _ssh_key(text: str, info: ValidationInfo) -> str:
+    return str(_is_file(text, info)) if text.endswith(".pub") else text
+
+
 def _folder(info: ValidationInfo) -> Path:
     return Path((info.context or {})[FOLDER])
 
@@ -229,6 +233,7 @@ SourceText = Annotated[
 ]
 Repo = Annotated[str, AfterValidator(_repo), WithJsonSchema(_PATH)]
 Bundle = Annotated[Path, BeforeValidator(_bundle), WithJsonSchema(_PATH)]
+SshKey = Annotated[str, AfterValidator(_ssh_key)]
 ExistingFile = Annotated[Path, BeforeValidator(_is_file), WithJsonSchema(_PATH)]
 ExistingFolder = Annotated[Path, BeforeValidator(_is_folder), WithJsonSchema(_PATH)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
