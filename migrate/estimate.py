@@ -30,6 +30,11 @@ class Estimate:
     high: int
 
 
+def largest(read: int) -> int:
+    """Return what the image of so many bytes of a disk hardly exceeds: where nothing of them packs, with its tables."""
+    return 64 * CLUSTER + read + read // 32
+
+
 def estimate(run: Run, disk: Disk, pack: Callable[[Content], Packed]) -> Estimate:
     """Read at most 24 MiB, evenly spread over what the disk holds, and pack them."""
     spans = tuple(disk.extents())

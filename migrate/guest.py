@@ -127,7 +127,7 @@ class Filesystem:
     `device` is the name in the appliance's order ("/dev/sda2", "/dev/vg0/root"); `disk` counts from 0 and `partition` from 1,
     both None on a logical volume. `mountpoint` is where the guest's fstab mounts it ("swap" for swap space), None where it does not.
     Offsets and sizes in bytes; `start` is None on a logical volume. `free` is what can still be written into a mounted file system,
-    None where that is not known.
+    None where that is not known. `disks` are those without which a logical volume does not start, () where it is a partition, or they are not known.
     """
 
     device: str
@@ -141,6 +141,12 @@ class Filesystem:
     start: int | None = None
     mountpoint: str | None = None
     free: int | None = None
+    disks: tuple[int, ...] = ()
+
+    @property
+    def on_boot_disk(self) -> bool:
+        """Whether the image, which is made of the first disk, will have it."""
+        return all(number == 0 for number in (*self.disks, *(() if self.disk is None else (self.disk,))))
 
 
 @dataclass(frozen=True, slots=True)

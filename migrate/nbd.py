@@ -39,20 +39,18 @@ def counted(run: Run, uri: str) -> Iterator[Counted]:
 
     Source: nbdkit-nbd-plugin(1), nbdkit-stats-filter(1), nbdkit 1.32.
     """
-    path = run.work / "counted.sock"
-    stats = run.work / "counted.txt"
-    for old in (path, stats):
-        old.unlink(missing_ok=True)
-    served = Counted(socket_uri(path))
-    argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
-    argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
-    try:
-        with run.daemon(argv, ready=lambda: answers(served.uri), log=run.work / "counted.log"):
-            yield served
-    finally:
-        found = READ_LINE.search(stats.read_text()) if stats.exists() else None
-        if found:
-            served.bytes_read = round(float(found[1]) * UNITS[found[2]])
+    with tempfile.TemporaryDirectory(prefix="counted-", dir=run.work) as folder:
+        path, stats = Path(folder, "disk.sock"), Path(folder, "stats")
+        served = Counted(socket_uri(path))
+        argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
+        argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
+        try:
+            with run.daemon(argv, ready=lambda: answers(served.uri), log=Path(folder, "log")):
+                yield served
+        finally:
+            found = READ_LINE.search(stats.read_text()) if stats.exists() else None
+            if found:
+                served.bytes_read = round(float(found[1]) * UNITS[found[2]])
 
 
 def socket_uri(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where an image goes: object storage and the import of custom images. Adapters implement this Protocol."""
+"""Where an image goes: object storage, the import of custom images, instances of them. Adapters implement these Protocols."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +36,68 @@ class Image:
     status: str
 
 
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """What the user says of the instance. `vpc` and `security_groups` are names or ids; None, or none at all, means the cloud's default.
+
+    `machine_type` None means the smallest that fits; `name` None means the VM's own.
+    """
+
+    ssh_key: str
+    machine_type: str | None = None
+    name: str | None = None
+    vpc: str | None = None
+    security_groups: tuple[str, ...] = ()
+    zone: str | None = None
+    public_ip: bool = True
+    tags: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceOrder:
+    """An instance to be made. `mark` is the job's: what is made is known again by it. `disk_bytes` is the image's disk.
+
+    `needs` is what the VM has at its source; a machine type that is named may have less memory and fewer processors, never less disk.
+    """
+
+    name: str
+    mark: str
+    options: LaunchOptions
+    needs: Requirements
+    disk_bytes: int
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A virtual machine in the cloud. `status` in the API's own words ("running, completed"); addresses are None where it has none."""
+
+    id: str
+    name: str
+    machine_type: str
+    status: str
+    private_ipv4: str | None = None
+    public_ipv4: str | None = None
+    ipv6: str | None = None
+
+
+class Launcher(Protocol):
+    def refuses(self, order: InstanceOrder) -> list[Reason]:
+        """Return every reason why this instance could not be made, as far as the cloud tells beforehand. Quotas it does not tell."""
+
+    def launch(self, order: InstanceOrder, image_id: str) -> Instance:
+        """Make the instance of an active image and wait until it runs. A second call finds the first one's, by our mark.
+
+        Raise TargetError with the cloud's own words where it is refused or fails, TargetBusy where it takes too long.
+        """
+
+    def instance(self, id_: str) -> Instance | None:
+        """Return an instance as it is now; None where it is gone."""
+
+    def console(self, id_: str) -> tuple[str, ...]:
+        """Return the end of what the instance's guest wrote to its console, foreign text; empty where the cloud does not tell."""
+
+
 class Upload(Protocol):
     """An object on its way, in numbered parts from 1 on, all but the last of `part_bytes`. Safe from several threads."""
 
@@ -67,11 +129,18 @@ class Target(Protocol):
     def file_limit(self) -> int:
         """The largest image file that is taken, in bytes."""
 
-    def upload(self, key: str, mark: str) -> Upload:
-        """Begin an object anew. `mark` is known again in what becomes of it. What was unfinished under this key is given up."""
+    @property
+    def object_limit(self) -> int:
+        """The largest object that is stored, in bytes; it need not be an image."""
 
-    def resume(self, key: str, mark: str, id_: str) -> Upload | None:
-        """Return the unfinished upload of this id; None where there is none any more."""
+    def upload(self, key: str, mark: str, most_bytes: int = 0) -> Upload:
+        """Begin an object anew, of `most_bytes` at most: parts are as large as that needs. `mark` is known again in what becomes of it.
+
+        What was unfinished under this key is given up.
+        """
+
+    def resume(self, key: str, mark: str, id_: str, part_bytes: int | None = None) -> Upload | None:
+        """Return the unfinished upload of this id, which was begun with such parts; None where there is none any more."""
 
     def stored(self, key: str, mark: str) -> ObjectRef | None:
         """Return the object under this key whose upload was begun with this mark; None where there is none."""

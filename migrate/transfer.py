@@ -19,6 +19,7 @@ from migrate import journal
 from migrate.block_map import CHUNK, BlockMap
 from migrate.blocks import Disk
 from migrate.errors import MigrateError
+from migrate.estimate import largest
 from migrate.job import write_whole
 from migrate.journal import Head, Journal, Past
 from migrate.qcow2 import Compression, Qcow2Writer, packer
@@ -33,11 +34,15 @@ SENDERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an object goes, and where its journal and first part lie meanwhile. `keep` is a file that gets the image, too."""
+    """Where an object goes, and where its journal and first part lie meanwhile. `keep` is a file that gets the image, too.
+
+    `limit` is how large the file may become, in bytes; None where it is to be imported, and the target's own limit of images holds.
+    """
 
     key: str
     folder: Path
     keep: Path | None = None
+    limit: int | None = None
 
     @property
     def journal(self) -> Path:
@@ -84,6 +89,7 @@ def transfer(
             _keep(place)
             return Transferred(stored, _map(earlier))
         upload, past, done = _begun(run, target, place, disk, compression, earlier)
+        limit = target.file_limit if place.limit is None else place.limit
         with closing(journal.begin(place.journal, past.head, past.chunks, past.parts)) as written:
             parts = _Parts(run, upload, written, place, past.parts)
             with parts.open():
@@ -101,8 +107,8 @@ def transfer(
                         writer.add(number, cluster)
                     done += chunk.read
                     run.tell(Progress(stage, min(done, total), total, "B", f"{size(writer.length)} packed"))
-                    if writer.length > target.file_limit:
-                        _too_large(target.file_limit, place, upload, writer.length)
+                    if writer.length > limit:
+                        _too_large(limit, place, upload, writer.length)
                 stored = parts.finish(writer)
     _keep(place)
     return Transferred(stored, BlockMap(disk.size, sha256))
@@ -139,7 +145,7 @@ def _begun(
     run: Run, target: Target, place: Place, disk: Disk, compression: Compression, past: Past | None
 ) -> tuple[Upload, Past, int]:
     """Go on with what an earlier run began, or begin. Return also how many bytes of the disk need not be read again."""
-    upload = past and target.resume(place.key, past.head.mark, past.head.upload)
+    upload = past and target.resume(place.key, past.head.mark, past.head.upload, past.head.part_bytes)
     if past and upload and upload.part_bytes == past.head.part_bytes:
         arrived = _arrived(upload, past, place)
         if arrived:
@@ -150,7 +156,7 @@ def _begun(
             return upload, Past(past.head, kept, arrived), done
     place.forget()
     mark = uuid4().hex
-    upload = target.upload(place.key, mark)
+    upload = target.upload(place.key, mark, largest(needed(disk)))
     head = Head(
         upload=upload.id,
         mark=mark,

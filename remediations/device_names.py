@@ -73,13 +73,13 @@ def names_volume(name: str) -> bool:
 
 
 def absent(layout: Layout, name: str) -> bool:
-    """Whether no disk that is here has what the name means, as far as that can be known."""
+    """Whether neither the boot disk nor what can be seen of the others has what the name means, as far as that can be known."""
     if filesystem(layout, name) is not None:
         return False
     if numbered(name) is not None:
         return True
     if names_volume(name) or tag(name)[0] in ("UUID", "LABEL", "PARTUUID"):
-        return not any(fs.type in CLOSED for fs in layout.filesystems)
+        return not any(fs.type in CLOSED and fs.on_boot_disk for fs in layout.filesystems)
     # By the old controller's or disk's own number, or by a cloud's udev rules (/dev/disk/azure, /dev/disk/cloud), which go with its agent.
     return name.startswith("/dev/disk/") and tag(name)[0] == ""
 
@@ -87,7 +87,7 @@ def absent(layout: Layout, name: str) -> bool:
 def stays_behind(layout: Layout, name: str) -> bool:
     """Whether the new machine will not have what the name means: an image is made of the boot disk only."""
     fs = filesystem(layout, name)
-    return absent(layout, name) if fs is None else fs.disk not in (None, BOOT_DISK)
+    return absent(layout, name) if fs is None else not fs.on_boot_disk
 
 
 def stable(fs: Filesystem) -> str | None:

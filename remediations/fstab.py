@@ -234,17 +234,38 @@ def _with_patience(row: Row) -> tuple[Row, ...]:
 
 def _tell_missing(draft: Draft, mount: Mount) -> None:
     place = "swap space" if mount.type == "swap" else mount.file
+    fs = filesystem(draft.layout, mount.spec)
+    if fs is not None and mount.file not in NEEDED:
+        _tell_data_disk(draft, mount, fs, place)
+        return
     needed = mount.file in NEEDED
-    elsewhere = filesystem(draft.layout, mount.spec)
-    where = (
-        "on none of the disks here" if elsewhere is None else f"on another disk ({elsewhere.device}) than the boot disk"
-    )
+    where = "on none of the disks here" if fs is None else f"on another disk ({fs.device}) than the boot disk"
     draft.find(
-        "DISK-002" if not needed else "DISK-010" if elsewhere is None else "DISK-008",
+        "DISK-002" if not needed else "DISK-010" if fs is None else "DISK-008",
         f"{FSTAB} mounts {mount.spec} on {place}; it is {where}, and an image holds the boot disk only. "
         + ("The guest cannot do without it." if needed else "The boot goes on without it."),
         remedy=f"Move {mount.file} to the boot disk in the source VM."
         if needed
         else "Copy its data to a volume of Magalu Cloud and put that one's UUID there.",
-        severity=Severity.ERROR if needed and elsewhere is not None else Severity.WARNING,
+        severity=Severity.ERROR if needed and fs is not None else Severity.WARNING,
     )
+
+
+def _tell_data_disk(draft: Draft, mount: Mount, fs: Filesystem, place: str) -> None:
+    """What is mounted again by itself once a volume holds the same bytes: a copy of a disk has the disk's UUIDs."""
+    disks = " and ".join(f"disk {number + 1}" for number in (fs.disks or (fs.disk or 0,)))
+    name = stable(fs)
+    draft.find(
+        "DISK-002",
+        f"{FSTAB} mounts {mount.spec} on {place}; it is {fs.device} ({fs.type}) on {disks}, and an image holds the boot disk only. "
+        "The boot goes on without it."
+        + (f" It is mounted again as soon as a volume with {name} is attached before a boot." if name else ""),
+        remedy="`vm --data-disks upload` sends that disk, too, and says how it becomes a volume.",
+    )
+    if f"{mount.file}/".startswith(("/home/", "/root/")):
+        draft.find(
+            "DISK-011",
+            f"{mount.file} is on {disks}: until a volume with it is attached, users have new and empty homes. Once it is, the keys in it count, and "
+            "not those that the instance was made with.",
+            remedy=f"See that a key that you have is in the homes on {fs.device}, or put it there before the volume is mounted.",
+        )

@@ -11,9 +11,10 @@ from adapters.magalu.api import Api, Pace
 from adapters.magalu.credentials import Credentials
 from adapters.magalu.images import ImageOrder, Images
 from adapters.magalu.imports import Importer, Patience, is_of_this_program, marked, taken
+from adapters.magalu.launches import LaunchPatience, MagaluLauncher
 from adapters.magalu.regions import Region
 from adapters.magalu.storage import Storage, default_bucket
-from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, PartedUpload, at_once
+from adapters.magalu.uploads import MAX_PART, MIB, MIN_PART, OBJECT_LIMIT, PartedUpload, at_once, part_size
 from adapters.magalu.uploads import Pace as SendingPace
 from migrate.errors import MigrateError, Reason, TargetError, UsageError
 from migrate.ledger import Ledger
@@ -51,6 +52,7 @@ class Settings:
     file_limit: int = FILE_LIMIT
     url_seconds: int = 72 * 3600
     patience: Patience = field(default_factory=Patience)
+    launch_patience: LaunchPatience = field(default_factory=LaunchPatience)
     pace: Pace = field(default_factory=Pace)
     sending: SendingPace = at_once
 
@@ -78,6 +80,7 @@ class MagaluTarget:
         ledger: Ledger,
         settings: Settings,
         begun_imports: Mapping[str, str],
+        begun_instances: Mapping[str, str | None],
     ) -> None:
         self._run = run
         self._settings = settings
@@ -87,6 +90,7 @@ class MagaluTarget:
         self._images = Images(self._api)
         self._importer = Importer(run, self._images, ledger, settings.patience, begun_imports)
         self._storage = Storage(run, region, credentials, ledger)
+        self.launcher = MagaluLauncher(run, self._api, ledger, settings.launch_patience, begun_instances)
 
     def close(self) -> None:
         self._api.close()
@@ -105,18 +109,23 @@ class MagaluTarget:
     def file_limit(self) -> int:
         return self._settings.file_limit
 
-    def upload(self, key: str, mark: str) -> PartedUpload:
+    @property
+    def object_limit(self) -> int:
+        return OBJECT_LIMIT
+
+    def upload(self, key: str, mark: str, most_bytes: int = 0) -> PartedUpload:
         """Begin an object of our bucket, which is made where it is missing; unfinished uploads of this key are given up."""
         self._storage.ensure_bucket(self.bucket)
         for left in self._storage.unfinished(self.bucket, key):
             self._storage.abort(self.bucket, key, left)
-        return self._parted(key, mark, self._storage.begin_upload(self.bucket, key, mark))
+        part_bytes = max(self._settings.part_bytes, part_size(most_bytes))
+        return self._parted(key, mark, self._storage.begin_upload(self.bucket, key, mark), part_bytes)
 
-    def resume(self, key: str, mark: str, id_: str) -> PartedUpload | None:
+    def resume(self, key: str, mark: str, id_: str, part_bytes: int | None = None) -> PartedUpload | None:
         if id_ not in self._storage.unfinished(self.bucket, key):
             return None
         self._storage.claim(self.bucket, key)
-        return self._parted(key, mark, id_)
+        return self._parted(key, mark, id_, part_bytes or self._settings.part_bytes)
 
     def stored(self, key: str, mark: str) -> ObjectRef | None:
         found = self._storage.stored(self.bucket, key) if self._storage.has_bucket(self.bucket) else None
@@ -127,10 +136,8 @@ class MagaluTarget:
     def read(self, source: ObjectRef, offset: int, length: int) -> bytes:
         return self._storage.read(source, offset, length)
 
-    def _parted(self, key: str, mark: str, id_: str) -> PartedUpload:
-        return PartedUpload(
-            self._run, self._storage, self.bucket, key, mark, id_, self._settings.part_bytes, self._settings.sending
-        )
+    def _parted(self, key: str, mark: str, id_: str, part_bytes: int) -> PartedUpload:
+        return PartedUpload(self._run, self._storage, self.bucket, key, mark, id_, part_bytes, self._settings.sending)
 
     def import_image(
         self,
@@ -230,14 +237,18 @@ def magalu_target(
     ledger: Ledger,
     settings: Settings | None = None,
     begun_imports: Mapping[str, str] | None = None,
+    begun_instances: Mapping[str, str | None] | None = None,
 ) -> Iterator[MagaluTarget]:
     """Yield the target; its connections are closed afterwards.
 
     `begun_imports` names the ids of the imports that an earlier run of the same job ordered, by image name, as its ledger tells: the
-    API's lists do not show an image that is still being imported.
+    API's lists do not show an image that is still being imported. `begun_instances` names those of instances, by label; None where the
+    earlier run may have ordered one and heard no id.
     """
     loggers.silence()
-    target = MagaluTarget(run, region, credentials, ledger, settings or Settings(), begun_imports or {})
+    target = MagaluTarget(
+        run, region, credentials, ledger, settings or Settings(), begun_imports or {}, begun_instances or {}
+    )
     try:
         yield target
     finally:

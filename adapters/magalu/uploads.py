@@ -21,9 +21,17 @@ MAX_PART = 5 << 30
 MAX_PARTS = 10_000
 """Limits of a multipart upload. Source: Magalu's product limits (10,000 parts); S3's own for the sizes."""
 
+OBJECT_LIMIT = 5 * 10**12
+"""Bytes of the largest object. Source: Magalu's product limits, 5 TB."""
+
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 Pace = Callable[[int], object]
 """Waits until so many bytes may go."""
+
+
+def part_size(most_bytes: int) -> int:
+    """Return the least size of parts, whole MiB, of which an object of so many bytes does not need too many."""
+    return -(-most_bytes // (MAX_PARTS * MIB)) * MIB
 
 
 def at_once(count: int) -> None:

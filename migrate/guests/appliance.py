@@ -20,6 +20,7 @@ import guestfs
 from migrate.errors import GuestError, MigrateError, Stopped
 from migrate.guest import Filesystem, Layout
 from migrate.guests import extfs
+from migrate.guests.beside import NOTHING, Beside, refuse_elsewhere
 from migrate.guests.disks import (
     EXT,
     EXTENDED,
@@ -64,7 +65,7 @@ class Appliance:
 
     def __init__(self, run: Run, disks: Sequence[Path], *, kvm: bool) -> None:
         self._run = run
-        self._disks = tuple(disks)
+        self.disks = tuple(disks)
         self._said: list[str] = []
         self._handle = _handle(disks, kvm, self._said)
         self._failure: BaseException | None = None
@@ -131,7 +132,7 @@ class Appliance:
         for pid in _children():
             with suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if any(os.fsencode(disk) in words for disk in self._disks) and b"guestfs" in words:
+                if any(os.fsencode(disk) in words for disk in self.disks) and b"guestfs" in words:
                     os.kill(pid, signal.SIGKILL)
 
 
@@ -215,21 +216,26 @@ class Mounted:
 
 
 def mount_guest(
-    run: Run, call: Calls, hint: Firmware | None, known: Layout | None = None, wanted: str | None = None
+    run: Run,
+    call: Calls,
+    hint: Firmware | None,
+    known: Layout | None = None,
+    wanted: str | None = None,
+    beside: Beside = NOTHING,
 ) -> Mounted:
     """Find the root file system and mount it, writable, and what its fstab adds. A dirty journal is replayed: the overlay is ours.
 
     What the overlay room found out before is `known`, and not asked again: that takes 4 s under emulation. `wanted` names the root, as
-    fstab(5) would, where there are several. Raise NotMigratable where there is no root, or where it, /boot, /usr, /var or the EFI system
-    partition cannot be changed.
+    fstab(5) would, where there are several; `beside` is what the data disks hold, none of which is mounted. Raise NotMigratable where there is no
+    root, or where it, /boot, /usr, /var or the EFI system partition cannot be changed.
     """
     tables = [] if known else [_table(call, device, number) for number, device in enumerate(call.list_devices())]
-    filesystems = known.filesystems if known else tuple(filesystems_of(call, tables))
-    failures = _check(call, filesystems)
+    filesystems = known.filesystems if known else beside.with_boot_disk(filesystems_of(call, tables))
+    failures = _check(call, [fs for fs in filesystems if fs.on_boot_disk])
     root, options = (
         (known.root_filesystem, "rw")
         if known
-        else _root(call, Found(tables, filesystems, _reader(call), failures), wanted)
+        else _root(call, Found([*tables, *beside.tables], filesystems, _reader(call), failures), wanted)
     )
     if root.device in failures:
         raise unwritable(root.device, "/", failures[root.device])
@@ -240,10 +246,11 @@ def mount_guest(
     _refuse_snapshot(call, root, options)
     fstab = _text(call, "/etc/fstab")
     mounted = Mounted(known or assembled(tables, filesystems, root.device, fstab, hint), ("/",))
+    refuse_elsewhere(mounted.layout)
     for line in sorted(fstab_lines(fstab), key=lambda line: line.mountpoint):
         fs = find_filesystem(filesystems, line.spec)
         skip = {"bind", "noauto"} & set(line.options) or line.type == "swap" or line.mountpoint in ("/", "none")
-        if fs is None or skip or fs.type in NOT_MOUNTED or not line.mountpoint.startswith("/"):
+        if fs is None or skip or fs.type in NOT_MOUNTED or not line.mountpoint.startswith("/") or not fs.on_boot_disk:
             continue
         subvolume = [option for option in line.options if option.startswith(("subvol=", "subvolid="))]
         try:
@@ -294,7 +301,7 @@ def _root(call: Calls, found: Found, wanted: str | None) -> tuple[Filesystem, st
     roots: list[tuple[Filesystem, str]] = []
     names: dict[str, str] = {}
     configs: list[str] = []
-    for fs in found.filesystems:
+    for fs in found.on_boot_disk.filesystems:
         if fs.type in NOT_MOUNTED or fs.type not in EXT | OTHER_SYSTEMS or fs.device in failures:
             continue
         for options in _choices(call, fs):
@@ -320,8 +327,8 @@ def _root(call: Calls, found: Found, wanted: str | None) -> tuple[Filesystem, st
         raise several_roots(names)
     if not roots:
         kernels = root_argument(configs)
-        missing = kernels if kernels is not None and find_filesystem(found.filesystems, kernels) is None else None
-        raise no_root(replace(found, failures=failures, kernels_root=missing))
+        meant = None if kernels is None else find_filesystem(found.filesystems, kernels)
+        raise no_root(replace(found, failures=failures, kernels_root=None if meant and meant.on_boot_disk else kernels))
     return roots[0]
 
 

@@ -6,14 +6,16 @@ A sector of a hostile disk is evidence at most: what is read here decides which 
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 
 from migrate.errors import GuestError, NotMigratable, Reason, UsageError
 from migrate.guest import Filesystem
 from migrate.guests import lvm
-from migrate.guests.disks import EFI_SYSTEM, EXTENDED, Partition, Table
+from migrate.guests.disks import EFI_SYSTEM, EXTENDED, Partition, Table, find_filesystem
 from migrate.text import shown, size
 
 SUBJECT = "the guest"
@@ -34,7 +36,12 @@ class Code(StrEnum):
     ROOT_ELSEWHERE = "GUEST-008"
     SEALED = "GUEST-009"
     UNWRITABLE = "GUEST-010"
+    OFF_BOOT_DISK = "GUEST-022"
 
+
+REMEDY_ONE_DISK = (
+    "An image holds the boot disk only: move it there in the source VM (pvmove and vgreduce for a volume group)."
+)
 
 LINUX = frozenset(
     {
@@ -96,7 +103,10 @@ BOOT_CONFIGS = (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found on the disks: `failures` says by device why it could not be mounted; `kernels_root` is what a boot loader names as root."""
+    """What was found on the disks: `failures` says by device why it could not be mounted; `kernels_root` is what a boot loader names as root.
+
+    `read` reads what is on the boot disk.
+    """
 
     tables: Sequence[Table]
     filesystems: Sequence[Filesystem]
@@ -108,16 +118,38 @@ class Found:
     def types(self) -> frozenset[str]:
         return frozenset(fs.type for fs in self.filesystems)
 
+    @property
+    def on_boot_disk(self) -> "Found":
+        """What of it the image will have."""
+        return replace(
+            self,
+            tables=[table for table in self.tables if table.disk == 0],
+            filesystems=[fs for fs in self.filesystems if fs.on_boot_disk],
+        )
+
+
+def where(fs: Filesystem) -> str:
+    """Say on which disks something lies that is not on the boot disk."""
+    if fs.disk is not None:
+        return f"which is on disk {fs.disk + 1}"
+    return f"whose volume group lies on {_disks(fs.disks)}"
+
+
+def _disks(numbers: Iterable[int]) -> str:
+    *others, last = [f"disk {number + 1}" for number in sorted(set(numbers))]
+    return f"{', '.join(others)} and {last}" if others else last
+
 
 def no_root(found: Found) -> NotMigratable:
     """Return the refusal of disks on which no root file system of a Linux system was found, with every reason that is seen."""
+    boot = found.on_boot_disk
     reasons = [
-        *_windows(found),
-        *_encrypted(found),
-        *_foreign(found),
+        *_windows(boot),
+        *_encrypted(boot),
+        *_foreign(boot),
         *_incomplete(found),
         *_elsewhere(found),
-        *_unmounted(found),
+        *_unmounted(boot),
     ]
     if not reasons:
         remedy = "Check that this is the disk that the VM boots from, and that it starts in the source."
@@ -259,27 +291,41 @@ def _foreign(found: Found) -> Iterator[Reason]:
 
 
 def _incomplete(found: Found) -> Iterator[Reason]:
-    present = {fs.device: fs for fs in found.filesystems if fs.type == "LVM2_member"}
+    """Groups with a physical volume on the boot disk whose others are not here, or on a data disk."""
+    here = {(fs.uuid or "").replace("-", ""): fs for fs in found.filesystems if fs.type == "LVM2_member"}
     groups: dict[str, lvm.Group] = {}
-    for device in present:
-        try:
-            for group in lvm.groups(lambda offset, count, device=device: found.read(device, offset, count)):  # type: ignore[misc]
-                groups[group.name] = group
-        except GuestError:
-            continue
-    uuids = {(fs.uuid or "").replace("-", "") for fs in present.values()}
+    for fs in here.values():
+        with suppress(GuestError):
+            if fs.on_boot_disk:
+                groups |= {group.name: group for group in lvm.groups(partial(found.read, fs.device))}
     for group in groups.values():
-        missing = [volume for volume in group.physical if volume.uuid.replace("-", "") not in uuids]
+        uuids = [volume.uuid.replace("-", "") for volume in group.physical]
+        missing = [volume for volume, uuid in zip(group.physical, uuids, strict=True) if uuid not in here]
+        members = [here[uuid] for uuid in uuids if uuid in here]
         if missing:
             named = ", ".join(f"{volume.device} of {size(volume.size)}" for volume in missing)
             text = f'of the volume group "{shown(group.name)}" {len(missing)} of {len(group.physical)} disks are not here: {shown(named)}'
             remedy = "An image holds the boot disk only: move the group to it in the source VM (pvmove, vgreduce)."
             yield Reason(Code.MISSING_DISKS, text, remedy)
+        elif not all(fs.on_boot_disk for fs in members):
+            disks = _disks(fs.disk for fs in members if fs.disk is not None)
+            named = ", ".join(fs.device for fs in members)
+            held = [
+                f"{fs.device} ({size(fs.size)})"
+                for fs in found.filesystems
+                if fs.device.startswith(f"/dev/{group.name}/")
+            ]
+            text = f'the volume group "{group.name}" lies on {disks} ({named}), and the root is probably in it'
+            yield Reason(Code.OFF_BOOT_DISK, shown(text), REMEDY_ONE_DISK, tuple(map(shown, held)))
 
 
 def _elsewhere(found: Found) -> Iterator[Reason]:
     if found.kernels_root is not None:
-        text = f"the boot loader on this disk starts a root that is not on it: root={shown(found.kernels_root)}"
+        named = f"root={shown(found.kernels_root)}"
+        fs = find_filesystem(found.filesystems, found.kernels_root)
+        text = f"the boot loader on this disk starts a root that is not on it: {named}"
+        if fs is not None:
+            text = f"the boot loader on this disk starts a root on {fs.device} ({fs.type}), {where(fs)}: {named}"
         yield Reason(
             Code.ROOT_ELSEWHERE, text, "An image holds the boot disk only: move the root to it in the source VM."
         )

@@ -28,6 +28,7 @@ from migrate.guest import (
 )
 from migrate.guests import extfs, programs, rebuilds
 from migrate.guests.agent import AgentFiles, open_agent
+from migrate.guests.beside import NOTHING, Beside, refuse_elsewhere
 from migrate.guests.cell import READING, ROOM, Cell, Unsuitable, open_cell
 from migrate.guests.disks import (
     EXT,
@@ -368,12 +369,17 @@ class RoomGuest:
 
 @contextmanager
 def open_room(
-    run: Run, uri: str, hint: Firmware | None, offers: Offers = NO_OFFERS, root: str | None = None
+    run: Run,
+    uri: str,
+    hint: Firmware | None,
+    offers: Offers = NO_OFFERS,
+    root: str | None = None,
+    beside: Beside = NOTHING,
 ) -> Iterator[RoomGuest]:
     """Open the guest on a disk that NBD serves. Leaving forgets all that was not carried.
 
-    `root` names its root file system, as fstab(5) would, where there are several. Raise Unsuitable; or NotMigratable where there is no guest
-    that can be opened.
+    `root` names its root file system, as fstab(5) would, where there are several; `beside` is what its data disks hold. Raise Unsuitable; or
+    NotMigratable where there is no guest that can be opened.
     """
     with ExitStack() as stack:
         cell = stack.enter_context(open_cell(run))
@@ -382,14 +388,16 @@ def open_room(
         table = read_table(cell, disk.path, 0)
         placed = list(_placed(disk, table))
         lowers, images, failures = _mounted_ext(stack, disk, placed)
-        found = Found([table], [each.fs for each in placed], disk.reader(placed), failures)
+        seen = beside.with_boot_disk(each.fs for each in placed)
+        found = Found([table, *beside.tables], seen, disk.reader(placed), failures)
         files = {device: agent.at(at) for device, at in lowers.items()}
         chosen = chosen_root(files, found, root)
         layout = _layout(cell, files, table, found.filesystems, lowers, chosen, hint)
+        refuse_elsewhere(layout)
         cell.tool(["mkdir", "-p", MERGED, f"{ROOM}/tools"])
         layers: list[Layer] = []
         for fs in sorted(layout.filesystems, key=lambda fs: fs.mountpoint or ""):
-            if fs.mountpoint is None or not fs.mountpoint.startswith("/"):
+            if fs.mountpoint is None or not fs.mountpoint.startswith("/") or not fs.on_boot_disk:
                 continue
             if fs.type == "vfat":
                 lowers[fs.device] = _copied_vfat(disk, fs)

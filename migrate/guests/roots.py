@@ -40,8 +40,9 @@ def chosen_root(files: Mapping[str, Files], found: Found, wanted: str | None) ->
     Raise NotMigratable where there is none, or more than one; Unsuitable where it may be on something that is not read here.
     """
     roots = [fs for fs in found.filesystems if fs.device in files and is_root(files[fs.device].kind)]
-    others = [fs for fs in found.filesystems if fs.type in OTHER_ROOTS and fs.device not in files]
-    volumes_read = any(fs.disk is None for fs in found.filesystems)
+    boot = found.on_boot_disk.filesystems
+    others = [fs for fs in boot if fs.type in OTHER_ROOTS and fs.device not in files]
+    volumes_read = any(fs.disk is None for fs in boot)
     others = [fs for fs in others if not (volumes_read and fs.type == "LVM2_member")]
     if wanted is not None:
         named = find_filesystem(found.filesystems, wanted)
@@ -106,4 +107,5 @@ def _kernels_root(devices: Mapping[str, Files], filesystems: Sequence[Filesystem
             if files.kind(path) is Kind.FILE and isinstance(entry := files.load(path), File):
                 texts.append(entry.text)
     named = root_argument(texts)
-    return named if named is not None and find_filesystem(filesystems, named) is None else None
+    fs = None if named is None else find_filesystem(filesystems, named)
+    return named if fs is None or not fs.on_boot_disk else None
