@@ -144,9 +144,10 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether its image is active. A job that cannot be read is not known to be."""
+        """Whether its image is active, and no launch of an instance was begun and not ended. A job that cannot be read is not known to be."""
         try:
-            return "import" in self._file().stages
+            launching = any(made.kind == "instance" for made in self.ledger.left())
+            return "import" in self._file().stages and not launching
         except MigrateError:
             return False
 

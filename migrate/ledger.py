@@ -19,7 +19,7 @@ class Ledger(Protocol):
     """Told before a remote thing is made, and again once it is gone.
 
     Kinds and their names, of the target: "bucket" (bucket) · "upload" (bucket, key) · "object" (bucket, key) · "image" (name, and a second
-    time with id as soon as the cloud told it). Of a source: its scheme, a slash and the kind ("vmware/snapshot"), with whatever finds the
+    time with id as soon as the cloud told it) · "instance" (name, label; and with id). Of a source: its scheme, a slash and the kind ("vmware/snapshot"), with whatever finds the
     thing again without any other memory. Telling the same thing twice is normal: a resumed run does.
     """
 

@@ -25,7 +25,10 @@ from adapters.magalu.imports import Importer, Patience, marked
 from adapters.magalu.uploads import MIN_PART
 from adapters.sandbox import Exchange, Faults, Sandbox
 from adapters.sandbox.api import ImageApi, served
+from adapters.sandbox.hypervisor import Hypervisor, Specification
 from adapters.sandbox.importer import Importer as SandboxImporter
+from adapters.sandbox.instance_api import InstanceApi
+from adapters.sandbox.rack import Rack
 from adapters.sandbox.shelf import Shelf
 from migrate.run import Event, Run
 from migrate.secret import Secret
@@ -101,9 +104,42 @@ class Cloud:
         return ImageOrder(name, self.url(file), uefi=False, requirements=NEEDS, description=marked("a test", sha256))
 
 
+@dataclass(slots=True)
+class NoMachine:
+    """A guest without a machine, as Nova's fake driver has them: it comes up when it is looked at so many times, and writes three lines."""
+
+    name: str
+    looks: int = 2
+    private_ipv4: str | None = "10.0.2.15"
+    public_ipv4: str | None = None
+    is_off: bool = False
+
+    def look(self) -> None:
+        self.looks -= 1
+
+    @property
+    def has_come_up(self) -> bool:
+        return self.looks <= 0
+
+    def console(self) -> str:
+        return (
+            "FAKE CONSOLE OUTPUT\nci-info: Authorized keys from /home/debian/.ssh/authorized_keys for user debian\n"
+            f"{self.name}: Cloud-init v. 22.4.2 finished at Mon, 23 Nov 2026. Datasource DataSourceOpenStack\n"
+        )
+
+
+@contextmanager
+def no_power(run: Run, wanted: Specification) -> Iterator[NoMachine]:
+    """A guest that is on and needs no machine."""
+    yield NoMachine(wanted.name, public_ipv4="127.77.0.1" if wanted.wants_public_ip else None)
+
+
 @contextmanager
 def cloud(folder: Path, *, limit: int = 1 << 30) -> Iterator[Cloud]:
-    """A cloud whose object storage is a folder: it has no keys and no signatures, which the image API never sees anyway."""
+    """A cloud whose object storage is a folder: it has no keys and no signatures, which the image API never sees anyway.
+
+    Its instances have no machines.
+    """
     files = folder / "files"
     files.mkdir(exist_ok=True)
     (files / "good.qcow2").write_bytes(_empty_qcow2())
@@ -114,9 +150,15 @@ def cloud(folder: Path, *, limit: int = 1 << 30) -> Iterator[Cloud]:
         shelf = Shelf(folder / "images")
         shelf.end_orphans()
         importer = SandboxImporter(inner, shelf, faults, origin=files_url, limit=limit)
-        api = ImageApi(shelf, importer, faults, prefix="/br-se1/compute", keys=(Secret(API_KEY), Secret(TOKEN)))
+        rack = Rack(folder)
+        rack.end_orphans()
+        hypervisor = Hypervisor(inner, rack, shelf, faults, no_power)
+        instances = InstanceApi(rack, shelf, hypervisor, faults, region="br-se1")
+        keys = (Secret(API_KEY), Secret(TOKEN))
+        api = ImageApi(shelf, importer, instances, faults, prefix="/br-se1/compute", keys=keys)
         with served(api, 0, exchanges.append) as port:
             yield Cloud(f"http://127.0.0.1:{port}/br-se1/compute", files_url, files, folder, faults, exchanges)
+        hypervisor.close()
         inner.stop.set()
         importer.wait()
 

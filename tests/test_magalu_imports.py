@@ -129,7 +129,8 @@ def test_a_500_that_reserved_the_name_is_not_posted_again_and_says_what_to_do(tm
 
 
 def test_an_answer_that_was_lost_does_not_order_twice(run: Run, tmp_path: Path) -> None:
-    with cloud(tmp_path) as there, importer(run, there) as opened:
+    patience = Patience(poll=0.02, deadline=10, lookup=10)
+    with cloud(tmp_path) as there, importer(run, there, patience=patience) as opened:
         there.faults.creates_fall_silent = 1
         image = opened.imported("web01", SHA256, there.order)
         assert (image.status, there.creates) == ("active", 1)

@@ -18,7 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attem
 from tenacity.wait import wait_base, wait_exponential, wait_random
 
 from adapters.magalu.credentials import Credentials
-from adapters.magalu.regions import Region
+from adapters.magalu.regions import Region, Service
 from migrate.errors import TargetBusy, TargetError
 from migrate.run import Note, Run
 from migrate.secret import Secret
@@ -65,7 +65,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Api:
-    """Requests to one region's compute API. Close it when done."""
+    """Requests to one region's API. Close it when done."""
 
     def __init__(self, run: Run, region: Region, credentials: Credentials, pace: Pace = Pace()) -> None:
         self._run = run
@@ -83,10 +83,19 @@ class Api:
         self._http.close()
 
     def repeated(
-        self, method: Literal["GET", "DELETE"], path: str, params: Mapping[str, str | int] | None = None
+        self,
+        method: Literal["GET", "DELETE"],
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        service: Service = Service.COMPUTE,
+        version: str | None = None,
     ) -> Reply:
-        """Return the reply to a request that may be sent twice; whatever may be better next time is tried again."""
-        return self._tried(lambda: self._exchange(method, path, params, None), _may_do_better)
+        """Return the reply to a request that may be sent twice; whatever may be better next time is tried again.
+
+        `version` is that of the answer's form, where a path has several (x-api-version).
+        """
+        return self._tried(lambda: self._exchange(method, path, params, None, service, version), _may_do_better)
 
     def posted(self, path: str, body: Mapping[str, JsonValue | Secret]) -> Reply:
         """Return the reply to a request that must not arrive twice: it is tried again only where it surely did not arrive."""
@@ -149,15 +158,17 @@ class Api:
         path: str,
         params: Mapping[str, str | int] | None,
         body: Mapping[str, JsonValue | Secret] | None,
+        service: Service = Service.COMPUTE,
+        version: str | None = None,
     ) -> Reply:
         self._run.check()
         try:
             with self._http.stream(
                 method,
-                self._region.api_url + path,
+                self._region.url(service) + path,
                 params=params,
                 json=None if body is None else _revealed(body),
-                headers=self._credentials.headers,
+                headers=self._credentials.headers | ({"x-api-version": version} if version else {}),
             ) as response:
                 return Answer(
                     response.status_code,
@@ -173,7 +184,8 @@ class Api:
 
 _HINTS = {
     401: "The API key or token is wrong or has expired: make a key at https://id.magalu.com/api-keys, or run `mgc auth login` again.",
-    403: "The API key lacks a scope (virtual-machine.read and virtual-machine.write are needed), or belongs to another tenant.",
+    403: "The API key lacks a scope (virtual-machine.read and virtual-machine.write are needed, for --launch network.read and "
+    "gdb:ssh-pkey-r, too), or belongs to another tenant.",
     429: "Too many requests: wait a little, then run the same command again.",
 }
 

@@ -164,7 +164,7 @@ class Images:
     def get(self, id_: str) -> CustomImage | None:
         """Return the image as it is now; None where there is none of this id."""
         asked = f"look at image {id_}"
-        reply = self._api.repeated("GET", f"/v1/images/custom/{_segment(id_)}")
+        reply = self._api.repeated("GET", f"/v1/images/custom/{segment(id_)}")
         if isinstance(reply, Answer) and reply.status == 404:
             return None
         image = self._api.parsed(asked, reply, 200, CustomImage)
@@ -184,7 +184,7 @@ class Images:
 
     def delete(self, id_: str) -> None:
         """The image is gone or going. A second call finds nothing and succeeds."""
-        reply = self._api.repeated("DELETE", f"/v1/images/custom/{_segment(id_)}")
+        reply = self._api.repeated("DELETE", f"/v1/images/custom/{segment(id_)}")
         if not (isinstance(reply, Answer) and (200 <= reply.status < 300 or reply.status == 404)):
             raise self._api.refusal(f"delete image {id_}", reply)
 
@@ -209,8 +209,8 @@ class Images:
         return found
 
 
-def _segment(id_: str) -> str:
+def segment(id_: str) -> str:
     """An id that is one segment of a path, whatever the server told us."""
     if not id_ or not all(c.isascii() and (c.isalnum() or c in "-_") for c in id_):
-        raise TargetError("an image id that came from the server has characters that no id has.")
+        raise TargetError("an id that came from the server has characters that no id has.")
     return id_

@@ -6,6 +6,7 @@ Source: the mgc CLI's server list and its object storage template (MagaluCloud/m
 import ipaddress
 import re
 from dataclasses import dataclass
+from enum import Enum
 from urllib.parse import urlsplit
 
 from migrate.errors import UsageError
@@ -22,9 +23,18 @@ _PATH_SEGMENTS = {"br-se1": "br-se1", "br-ne1": "br-ne1", "br-mgl1": "br-se-1"}
 _NAME = re.compile(r"[a-z]{2}-[a-z0-9]{1,12}(-[0-9]{1,2})?")
 
 
+class Service(Enum):
+    """Part of Magalu Cloud's API."""
+
+    COMPUTE = "compute"
+    NETWORK = "network"
+    PROFILE = "profile"
+    """The account's SSH keys, which no region has for itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region. `api_url` ends before `/v1/…`; `signing_name` is the region inside an S3 signature."""
+    """One region. `api_url` is that of the compute API and ends before `/v1/…`; `signing_name` is the region inside an S3 signature."""
 
     name: str
     api_url: str
@@ -35,6 +45,17 @@ class Region:
     def is_loopback(self) -> bool:
         """True where no service of this region is off this machine; proxies of the environment do not apply then."""
         return _is_loopback(self.api_url) and _is_loopback(self.s3_url)
+
+    def url(self, service: Service) -> str:
+        """Return a service's address, before its version. Source: the servers of the mgc CLI's specifications."""
+        match service:
+            case Service.COMPUTE:
+                return self.api_url
+            case Service.NETWORK:
+                return f"{self.api_url.removesuffix('/compute')}/network"
+            case Service.PROFILE:
+                parts = urlsplit(self.api_url)
+                return f"{parts.scheme}://{parts.netloc}/profile"
 
 
 def region(name: str, *, api_url: str | None = None, s3_url: str | None = None) -> Region:

@@ -1,4 +1,4 @@
-"""The sandbox's custom image API over HTTP: the paths, bodies and error shapes of Magalu Cloud's compute API.
+"""The sandbox's API over HTTP: the paths, bodies and error shapes of Magalu Cloud's, custom images here, all else in instance_api.py.
 
 By virtual-machine.jaxyendy.openapi.json (MagaluCloud/magalu, 4e90611e); a copy lies in tests/openapi, and a test holds every answer
 against it. Nothing is logged: requests carry keys and pre-signed URLs.
@@ -11,15 +11,18 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
+from adapters.sandbox.answers import PageRequest, Reply, Request, Strict, invalid, not_uuid, refusal
+from adapters.sandbox.answers import page as page_of
 from adapters.sandbox.faults import Faults
 from adapters.sandbox.importer import Importer
+from adapters.sandbox.instance_api import InstanceApi
 from adapters.sandbox.shelf import Needs, Shelf, ShelvedImage
 from migrate.secret import Secret
 
@@ -30,25 +33,6 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What is answered. `cut` closes the connection instead."""
-
-    status: int
-    body: JsonValue | bytes = field(default=None, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Exchange:
     """A request and its reply, for who watches the server. The request's body may hold a pre-signed URL."""
 
@@ -56,11 +40,7 @@ class Exchange:
     reply: Reply
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
-
-
-class CreateRequest(_Strict):
+class CreateRequest(Strict):
     """CreateCustomImageRequest."""
 
     name: str
@@ -74,7 +54,7 @@ class CreateRequest(_Strict):
     requirements: Needs | None = None
 
 
-class PatchRequest(_Strict):
+class PatchRequest(Strict):
     """PatchCustomImageRequest."""
 
     description: str | None = Field(None, max_length=200)
@@ -82,24 +62,21 @@ class PatchRequest(_Strict):
     requirements: Needs | None = None
 
 
-class PageRequest(BaseModel):
-    """The query of a list."""
-
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
-
-    limit: int = Field(50, alias="_limit", gt=0, le=2147483647)
-    offset: int = Field(0, alias="_offset", ge=0, le=2147483647)
-    sort: str = Field("", alias="_sort", pattern=r"^([\w-]+:(asc|desc)(,[\w-]+:(asc|desc))*)?$")
-    name: str | None = None
-
-
 class ImageApi:
     """Answers requests. `prefix` is the path before /v1, as in the real one: /br-se1/compute."""
 
     def __init__(
-        self, shelf: Shelf, importer: Importer, faults: Faults, *, prefix: str, keys: tuple[Secret, Secret]
+        self,
+        shelf: Shelf,
+        importer: Importer,
+        instances: InstanceApi,
+        faults: Faults,
+        *,
+        prefix: str,
+        keys: tuple[Secret, Secret],
     ) -> None:
         self._shelf = shelf
+        self._instances = instances
         self._importer = importer
         self._faults = faults
         self._prefix = prefix
@@ -113,7 +90,7 @@ class ImageApi:
 
     def _faulty(self, request: Request) -> Reply | None:
         if self._faults.use_up("throttled"):
-            return _refusal(
+            return refusal(
                 429, "Too many requests", "too_many_requests", {"Retry-After": f"{self._faults.retry_after_s:g}"}
             )
         if self._faults.use_up("broken"):
@@ -124,10 +101,12 @@ class ImageApi:
 
     def _reply(self, request: Request) -> Reply:
         if not self._authorised(request.headers):
-            return _refusal(401, "Unauthorized", "unauthorized")
+            return refusal(401, "Unauthorized", "unauthorized")
+        if (other := self._instances.reply(request)) is not None:
+            return other
         path = request.path.removeprefix(self._prefix)
         if path == request.path:
-            return _refusal(404, "Not found", "not_found")
+            return refusal(404, "Not found", "not_found")
         match request.method, path.strip("/").split("/"):
             case "POST", ["v1", "images", "custom"]:
                 return self._create(request)
@@ -141,7 +120,7 @@ class ImageApi:
                 return self._patch(id_, request)
             case "DELETE", ["v1", "images", "custom", id_]:
                 return self._delete(id_)
-        return _refusal(404, "Not found", "not_found")
+        return refusal(404, "Not found", "not_found")
 
     def _authorised(self, headers: Mapping[str, str]) -> bool:
         key, bearer = headers.get("x-api-key", ""), headers.get("authorization", "")
@@ -151,13 +130,13 @@ class ImageApi:
         try:
             order = CreateRequest.model_validate_json(request.body or b"null")
         except ValidationError as error:
-            return _invalid(error, "body")
+            return invalid(error, "body")
         if self._faults.echo:
-            return _refusal(400, f"cannot import {request.body.decode()}", "bad_request")
+            return refusal(400, f"cannot import {request.body.decode()}", "bad_request")
         if not NAME.fullmatch(order.name):
-            return _refusal(400, "Invalid characters in name", "invalid_name")
+            return refusal(400, "Invalid characters in name", "invalid_name")
         if order.platform != "linux" or order.license != "unlicensed":
-            return _refusal(400, "Only unlicensed linux images can be imported", "invalid_platform")
+            return refusal(400, "Only unlicensed linux images can be imported", "invalid_platform")
         if not self._importer.accepts(order.url):
             return Reply(
                 422,
@@ -165,7 +144,7 @@ class ImageApi:
             )
         if self._faults.use_up("creates_break"):
             self._shelf.stick(order.name)
-            return _refusal(500, "Internal server error", "internal_error")
+            return refusal(500, "Internal server error", "internal_error")
         image = self._shelf.add(
             name=order.name,
             uefi=order.uefi,
@@ -174,7 +153,7 @@ class ImageApi:
             requirements=order.requirements,
         )
         if image is None:
-            return _refusal(409, "Image name already exists", "image_name_already_exists")
+            return refusal(409, "Image name already exists", "image_name_already_exists")
         self._importer.begin(image, Secret(order.url))
         return Reply(202, {"id": image.id}, cut=self._faults.use_up("creates_fall_silent"))
 
@@ -182,14 +161,10 @@ class ImageApi:
         try:
             page = PageRequest.model_validate(dict(request.query))
         except ValidationError as error:
-            return _invalid(error, "query")
+            return invalid(error, "query")
         name = None if self._faults.unfiltered else page.name
         images = [i for i in self._shelf.all() if i.status == "active" and name in {None, i.name}]
-        part = images[page.offset : page.offset + page.limit]
-        meta: JsonValue = {
-            "page": {"limit": page.limit, "offset": page.offset, "count": len(part), "total": len(images)}
-        }
-        return Reply(200, {"images": [shown(image) for image in part], "meta": meta})
+        return page_of("images", [shown(image) for image in images], page)
 
     def _get(self, id_: str) -> Reply:
         image = self._shelf.get(id_)
@@ -198,19 +173,19 @@ class ImageApi:
         return Reply(200, _custom_image(image.model_copy(update={"status": self._faults.status or image.status})))
 
     def _patch(self, id_: str, request: Request) -> Reply:
-        if (wrong := _not_uuid(id_)) is not None:
+        if (wrong := not_uuid(id_)) is not None:
             return wrong
         try:
             order = PatchRequest.model_validate_json(request.body or b"null")
         except ValidationError as error:
-            return _invalid(error, "body")
+            return invalid(error, "body")
         if self._shelf.get(id_) is None:
             return _unknown()
         self._shelf.change(id_, **{name: getattr(order, name) for name in order.model_fields_set})
         return Reply(204)
 
     def _delete(self, id_: str) -> Reply:
-        if (wrong := _not_uuid(id_)) is not None:
+        if (wrong := not_uuid(id_)) is not None:
             return wrong
         if self._shelf.get(id_) is None:
             return _unknown()
@@ -263,12 +238,12 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or int(length) > MAX_REQUEST or self.headers.get("Transfer-Encoding"):
             self.close_connection = True
-            self._send(_refusal(413, "Request too large", "request_too_large"))
+            self._send(refusal(413, "Request too large", "request_too_large"))
             return
         try:
             url = urlsplit(self.path)
         except ValueError:
-            self._send(_refusal(400, "Bad request", "bad_request"))
+            self._send(refusal(400, "Bad request", "bad_request"))
             return
         request = Request(
             self.command,
@@ -328,31 +303,8 @@ def _needs(needs: Needs | None) -> JsonValue:
     return None if needs is None else {"vcpu": needs.vcpu, "ram": needs.ram, "disk": needs.disk}
 
 
-def _refusal(status: int, message: str, slug: str, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, {"message": message, "slug": slug}, headers or {})
-
-
 def _unknown() -> Reply:
-    return _refusal(404, "Image not found", "image_not_found")
-
-
-def _invalid(error: ValidationError, where: str) -> Reply:
-    """FastAPI's answer to what does not validate, without the input that it would quote."""
-    findings: list[JsonValue] = [
-        {"loc": [where, *found["loc"]], "msg": found["msg"], "type": found["type"]}
-        for found in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return Reply(422, {"detail": findings})
-
-
-def _not_uuid(id_: str) -> Reply | None:
-    try:
-        uuid.UUID(id_)
-    except ValueError:
-        return Reply(
-            422, {"detail": [{"loc": ["path", "id"], "msg": "Input should be a valid UUID", "type": "uuid_parsing"}]}
-        )
-    return None
+    return refusal(404, "Image not found", "image_not_found")
 
 
 def _same(given: str, wanted: str) -> bool:

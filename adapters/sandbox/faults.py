@@ -25,6 +25,12 @@ class Faults:
     """An import ends as importing_error, whatever it found."""
     status: str | None = None
     """What GET by id says in place of the status."""
+    launches_break: int = 0
+    """POST of an instance answers 500, and no instance is made."""
+    launches_fall_silent: int = 0
+    """POST of an instance is carried out, and its connection is cut before the answer."""
+    launch_status: str | None = None
+    """The status with which an instance fails, before anything of it is booted: "creating_error_quota_vcpu" …"""
     unfiltered: bool = False
     """Lists hold images of every name, whatever name was asked for."""
     echo: bool = False

@@ -1,4 +1,4 @@
-"""The sandbox: Magalu Cloud's object storage and custom image API on this machine, for rehearsals, tests and the demo."""
+"""The sandbox: Magalu Cloud's object storage, custom images and instances on this machine, for rehearsals, tests and the demo."""
 
 import fcntl
 import secrets
@@ -11,15 +11,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from adapters.sandbox import guest
 from adapters.sandbox.api import Exchange, ImageApi, served
 from adapters.sandbox.faults import Faults
+from adapters.sandbox.hypervisor import Hypervisor, Power
 from adapters.sandbox.importer import Importer
+from adapters.sandbox.instance_api import InstanceApi
 from adapters.sandbox.private_file import write_private
+from adapters.sandbox.rack import Rack
 from adapters.sandbox.shelf import Shelf
 from adapters.sandbox.storage import object_storage
-from migrate.errors import MigrateError
+from migrate.errors import MigrateError, UsageError
 from migrate.run import Run
 from migrate.secret import Secret
 
@@ -79,6 +84,26 @@ class Sandbox:
             )
         return shelf.file(id_)
 
+    def put_key(self, file: Path) -> None:
+        """The sandbox has the public key of this file, named after the file. Raise UsageError where it is none, or another has its name."""
+        try:
+            text = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"{file} cannot be read as a public key: {error.__class__.__name__}.", hint="ssh-keygen makes one."
+            ) from error
+        headers = {"X-API-Key": self.credentials.api_key.reveal()}
+        url = f"{self.api_url.removesuffix(f'/{REGION}/compute')}/profile/v0/ssh-keys"
+        with httpx.Client(timeout=30, trust_env=False, headers=headers) as http:
+            answer = http.post(url, json={"name": file.stem, "key": text})
+            there = {one["name"]: one["key"] for one in http.get(url, params={"_limit": 1000}).json()["results"]}
+        if there.get(file.stem) != text:
+            why = "another key has this name" if file.stem in there else f"the sandbox answers {answer.status_code}"
+            raise UsageError(
+                f"{file} cannot be used as SSH key {file.stem!r}: {why}.",
+                hint="A name has lower-case letters, digits, - and _; the file holds one public key.",
+            )
+
 
 @contextmanager
 def sandbox(
@@ -88,8 +113,9 @@ def sandbox(
     file_limit: int = FILE_LIMIT,
     faults: Faults | None = None,
     watch: Callable[[Exchange], None] | None = None,
+    power: Power = guest.power,
 ) -> Iterator[Sandbox]:
-    """Yield a sandbox; it ends with the block.
+    """Yield a sandbox; it ends with the block, and its guests with it. `power` is what switches a guest on.
 
     With a folder, its images, objects and keys are kept there and the next sandbox in it goes on with them; without, all of it is gone
     afterwards. Where another process has the sandbox of this folder running, that one is yielded, and goes on afterwards.
@@ -109,7 +135,9 @@ def sandbox(
             if running is not None:
                 yield running
                 return
-        yield stack.enter_context(_started(run, folder, file_limit, faults or Faults(), watch or _nobody_watches))
+        yield stack.enter_context(
+            _started(run, folder, file_limit, faults or Faults(), watch or _nobody_watches, power)
+        )
 
 
 class _Note(BaseModel):
@@ -140,7 +168,7 @@ class _Note(BaseModel):
 
 @contextmanager
 def _started(
-    run: Run, folder: Path, file_limit: int, faults: Faults, watch: Callable[[Exchange], None]
+    run: Run, folder: Path, file_limit: int, faults: Faults, watch: Callable[[Exchange], None], power: Power
 ) -> Iterator[Sandbox]:
     note = _read_note(folder) or _new_keys()
     note.running = False
@@ -162,8 +190,14 @@ def _started(
         shelf.end_orphans()
         importer = Importer(inner, shelf, faults, origin=s3_url, limit=file_limit)
         keys = (Secret(note.api_key), Secret(note.access_token))
-        api = ImageApi(shelf, importer, faults, prefix=f"/{REGION}/compute", keys=keys)
+        rack = Rack(folder)
+        rack.end_orphans()
+        # Guests' sockets lie in the run's folder: the sandbox's own may have a long name.
+        hypervisor = Hypervisor(Run(run.work, run.listener, inner.stop), rack, shelf, faults, power)
+        instances = InstanceApi(rack, shelf, hypervisor, faults, region=REGION)
+        api = ImageApi(shelf, importer, instances, faults, prefix=f"/{REGION}/compute", keys=keys)
         stack.callback(importer.wait)
+        stack.callback(hypervisor.close)
         stack.callback(inner.stop.set)
         note.api_port = stack.enter_context(served(api, note.api_port, watch))
         note.s3_port = int(s3_url.rpartition(":")[2])

@@ -44,7 +44,8 @@ OVMF = (
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """`disk` is the unix socket of an NBD export, which is only read; `disk_size` in bytes, as the guest sees it."""
+    """`disk` is the unix socket of an NBD export, which is only read; `disk_size` in bytes, as the guest sees it. Packets are dumped for who
+    looks at the wire; the dump of a guest that stays on would grow without end."""
 
     disk: Path
     disk_size: int
@@ -52,6 +53,7 @@ class Hardware:
     memory_mb: int
     vcpus: int
     kvm: bool
+    dumps_packets: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,10 @@ def _qemu(
         # romfile=: no iPXE, no network boot.
         *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{SSH_PORT}-{GUEST_ADDRESS}:22"),
         *("-device", f"virtio-net-pci,netdev=net,mac={instance.mac},romfile="),
-        *("-object", f"filter-dump,id=dump,netdev=net,file={_escaped(packets)},maxlen={PACKET_BYTES}"),
         *("-object", "rng-builtin,id=random", "-device", "virtio-rng-pci,rng=random"),
     ]
+    if hardware.dumps_packets:
+        argv += ["-object", f"filter-dump,id=dump,netdev=net,file={_escaped(packets)},maxlen={PACKET_BYTES}"]
     if firmware is not None:
         code, variables = firmware
         argv += [*_file_node("code", code, read_only=True), *_file_node("nvram", variables, read_only=False)]
