@@ -13,7 +13,7 @@ from migrate.blocks import Disk
 from migrate.job import Ledger
 from migrate.run import Run
 
-QUICK = Patience(settle=0.3, poll=0.05, stalled=5)
+QUICK = Patience(settle=0.3, poll=0.05, stalled=5, ending=5)
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ Credentials are boto3's own affair: variables, profiles, SSO, roles, instance me
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +29,9 @@ from migrate.text import one_line, shown
 if TYPE_CHECKING:
     from mypy_boto3_ebs import EBSClient
     from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_iam import IAMClient
     from mypy_boto3_kms import KMSClient
+    from mypy_boto3_s3 import S3Client
 
 ATTEMPTS = 6
 """Of each request: botocore's own ("standard") where an answer is small, ours where a block is read and checked."""
@@ -51,7 +55,15 @@ THROTTLED = {
 }
 DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation"}
 EXPIRED = {"RequestExpired", "ExpiredToken", "ExpiredTokenException"}
-UNKNOWN_KEYS = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
+UNKNOWN_KEYS = {
+    "AuthFailure",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+}
+POLICY_NAMES = {"ListObjectsV2": "ListBucket", "GetBucketEncryption": "GetEncryptionConfiguration"}
+"""S3's actions that a policy calls by another name than the API. Source: Service Authorization Reference, Amazon S3."""
 
 _Result = TypeVar("_Result")
 
@@ -86,12 +98,26 @@ class Account:
         """EC2, asked once: what makes something, and has no word to tell a second request from the first."""
         self.kms: KMSClient = _asked_of_settings(lambda: session.client("kms", config=_config(ATTEMPTS)))
         self.ebs: EBSClient = _asked_of_settings(lambda: session.client("ebs", config=_config(1)))
+        self._session = session
         for client in (self.ec2, self.kms):
             client.meta.events.register_first("needs-retry", self._before_retry)
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """Asked once, as EBS direct: `tries` asks again. Only an export needs it."""
+        return _asked_of_settings(lambda: self._session.client("s3", config=_config(1)))
+
+    @cached_property
+    def iam(self) -> "IAMClient":
+        """Only an export needs it."""
+        return _asked_of_settings(lambda: self._session.client("iam", config=_config(1)))
 
     def close(self) -> None:
         for client in (self.ec2, self.once, self.kms, self.ebs):
             client.close()
+        for name in ("s3", "iam"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
     def asked(self, service: str, what: str, call: Callable[[], _Result]) -> _Result:
         """Return what the call gives. Raise SourceBusy where another try may do better, else Answered or SourceError.
@@ -148,8 +174,11 @@ class Account:
         )(call)
 
     def _pause(self, seconds: float) -> None:
-        self.run.stop.wait(seconds)
-        self.run.check()
+        if self._finishing:
+            time.sleep(seconds)
+        else:
+            self.run.stop.wait(seconds)
+        self._check()
 
     def _before_retry(self, response: Any, attempts: int, caught_exception: object = None, **_: Any) -> None:
         """Told of every answer of EC2 and KMS, before botocore decides whether to ask again."""
@@ -173,7 +202,7 @@ class Account:
         code = one_line(str(said.get("Code", "")))[:100]
         # The encoded part is long, and for `aws sts decode-authorization-message` only.
         message = one_line(str(said.get("Message", ""))).partition(" Encoded authorization failure message")[0][:300]
-        action = f"{service}:{error.operation_name}"
+        action = f"{service}:{POLICY_NAMES.get(error.operation_name, error.operation_name)}"
         text = f'{what}: AWS answered {code}: "{message}"'
         if code in THROTTLED:
             self._tell_throttled()

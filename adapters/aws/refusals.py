@@ -13,3 +13,6 @@ class Code(StrEnum):
     SHARED = "EC2-007"
     PERMISSION = "EC2-008"
     NO_DISK = "EC2-009"
+    BUCKET = "EC2-010"
+    ROLE = "EC2-011"
+    NOT_EXPORTED = "EC2-012"

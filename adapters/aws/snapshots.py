@@ -1,59 +1,41 @@
 """The snapshots that we make of an instance: made together, found again by their tags, deleted by them. Nothing without our tags is touched."""
 
-import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adapters.aws.account import Account, Answered
+from adapters.aws.mark import Mark
+from adapters.aws.patience import Patience, Waiting
 from migrate.errors import SourceBusy, SourceError
 from migrate.ledger import Ledger
-from migrate.run import Note, Progress
-from migrate.text import took
+from migrate.text import counted
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import CreateSnapshotsResultTypeDef, SnapshotTypeDef
 
 KIND = "aws/snapshots"
-MARK = "magalu-migrate"
-"""The tag that says that a snapshot is ours; its value is the job's name."""
-MARK_OF = "magalu-migrate-of"
-"""The tag that says which instance it is of."""
-
 TRIES = 3
 BROKEN = ("error", "recoverable")
 """States of a snapshot that holds nothing to read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds. `settle` is how long EC2 may take to show what was just made ("eventual consistency" in its API reference), `poll` lies
-    between two looks at what is on its way, `stalled` is how long that may not move.
-    """
-
-    settle: float = 3.0
-    poll: float = 5.0
-    stalled: float = 3600.0
-
-
 class Snapshots:
     """The snapshots of one instance for one job."""
 
-    def __init__(self, account: Account, ledger: Ledger, of: str, job: str, patience: Patience) -> None:
+    def __init__(self, account: Account, ledger: Ledger, mark: Mark, patience: Patience) -> None:
         self._account = account
         self._ledger = ledger
-        self._of = of
-        self._job = job
+        self._mark = mark
+        self._of = mark.of
         self._patience = patience
-
-    @property
-    def tags(self) -> list[Any]:
-        texts = {MARK: self._job, MARK_OF: self._of, "Name": f"magalu-migrate {self._job}"[:256]}
-        return [{"ResourceType": "snapshot", "Tags": [{"Key": key, "Value": value} for key, value in texts.items()]}]
 
     def check_may_be_made(self) -> Answered | None:
         """Return what AWS says where it denies them; None where it does not."""
         return self._account.denial("ec2", f"snapshot {self._of}", lambda: self._create(dry_run=True))
+
+    def will_be_made(self) -> None:
+        """From now on the ledger knows of them."""
+        self._ledger.will_make(KIND, region=self._account.region, of=self._of, job=self._mark.job)
 
     def made(self, volumes: frozenset[str]) -> Mapping[str, str]:
         """Return the snapshot of each of these volumes, all of one moment, completed or on their way. They are made where there are none."""
@@ -63,7 +45,7 @@ class Snapshots:
                 self._pause(self._patience.settle)
             if found := self._whole(volumes):
                 return found
-            self._ledger.will_make(KIND, region=self._account.region, of=self._of, job=self._job)
+            self.will_be_made()
             try:
                 answer = self._account.asked("ec2", f"snapshot {self._of}", self._create)
             except SourceBusy as error:  # the answer may be lost, and they may be there: look before another try
@@ -89,7 +71,7 @@ class Snapshots:
         """
         what = f"wait for the snapshots of {self._of}"
         filters = [{"Name": "snapshot-id", "Values": [*ids]}]
-        told, changed = "", time.monotonic()
+        waiting = Waiting(self._account, f"making {counted(len(ids), 'snapshot')} of {self._of}", self._patience)
         seen: set[str] = set()
         while True:
             found = {one["SnapshotId"]: one for one in self._described(what, OwnerIds=["self"], Filters=filters)}
@@ -101,31 +83,20 @@ class Snapshots:
                 raise SourceError(
                     f"{self._of}: AWS could not make {', '.join(broken)}", hint="Run the same command again."
                 )
-            waiting = [id_ for id_ in ids if id_ not in found or found[id_]["State"] != "completed"]
-            if not waiting:
+            missing = [id_ for id_ in ids if id_ not in found or found[id_]["State"] != "completed"]
+            if not missing:
                 return found
-            state = ", ".join(f"{id_} {found[id_].get('Progress', '')}" if id_ in found else id_ for id_ in waiting)
-            if state != told:
-                if not told:
-                    self._account.run.tell(Note(f"AWS is making {len(ids)} snapshot(s) of {self._of}"))
-                told, changed = state, time.monotonic()
-                self._account.run.tell(Progress("freeze", len(ids) - len(waiting), len(ids), "snapshots", state))
-            if time.monotonic() - changed > self._patience.stalled:
-                raise SourceBusy(
-                    f"{self._of}: its snapshots have not moved for {took(self._patience.stalled)} ({state})",
-                    hint="Run it again later.",
-                )
-            self._pause(self._patience.poll)
+            state = ", ".join(f"{id_} {found[id_].get('Progress', '')}" if id_ in found else id_ for id_ in missing)
+            waiting.pause(state, len(ids) - len(missing), len(ids), "snapshots")
 
     def ours(self) -> "list[SnapshotTypeDef]":
         """Return all snapshots of this instance and job, oldest first."""
         found = self._described(
             f"look for the snapshots of {self._of}",
             OwnerIds=["self"],
-            Filters=[{"Name": f"tag:{MARK_OF}", "Values": [self._of]}],
+            Filters=self._mark.filters,
         )
-        # The job's name is compared here: * and ? in a filter's value are wildcards.
-        return sorted((one for one in found if self._is_ours(one)), key=lambda one: one["StartTime"])
+        return sorted((one for one in found if self._mark.is_on(one.get("Tags", ()))), key=lambda one: one["StartTime"])
 
     def delete(self, made: Collection[str] = (), *, seen: bool = True) -> None:
         """None of them is left, also after a stop. A second call finds none and succeeds.
@@ -159,8 +130,8 @@ class Snapshots:
     def _create(self, *, dry_run: bool = False) -> "CreateSnapshotsResultTypeDef":
         return self._account.once.create_snapshots(
             InstanceSpecification={"InstanceId": self._of, "ExcludeBootVolume": False},
-            Description=f"{MARK} {self._job}"[:255],
-            TagSpecifications=self.tags,
+            Description=self._mark.description,
+            TagSpecifications=self._mark.tags("snapshot"),
             DryRun=dry_run,
         )
 
@@ -171,12 +142,8 @@ class Snapshots:
 
         return self._account.asked("ec2", what, described)
 
-    def _is_ours(self, snapshot: "SnapshotTypeDef") -> bool:
-        tags = {tag.get("Key"): tag.get("Value") for tag in snapshot.get("Tags", ())}
-        return tags.get(MARK) == self._job and tags.get(MARK_OF) == self._of
-
     def _forget(self) -> None:
-        self._ledger.gone(KIND, region=self._account.region, of=self._of, job=self._job)
+        self._ledger.gone(KIND, region=self._account.region, of=self._of, job=self._mark.job)
 
     def _pause(self, seconds: float) -> None:
         self._account.run.stop.wait(seconds)

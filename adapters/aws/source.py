@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adapters.aws.account import Account, Answered, account
 from adapters.aws.blocks import SnapshotDisk
+from adapters.aws.export_rules import Exportable, account_of, bucket_reasons, disk_reasons, role, role_reasons
+from adapters.aws.exports import Exports
+from adapters.aws.images import Images
 from adapters.aws.inventory import (
     device_name,
     devices,
@@ -22,13 +25,16 @@ from adapters.aws.inventory import (
     snapshot_reasons,
     snapshot_vm,
 )
+from adapters.aws.mark import Mark
+from adapters.aws.objects import ObjectDisk
+from adapters.aws.patience import Patience
 from adapters.aws.refusals import Code
-from adapters.aws.snapshots import Patience, Snapshots
-from adapters.aws.token import FrozenDisk, Token, read_token
+from adapters.aws.snapshots import Snapshots
+from adapters.aws.token import ExportedDisk, FrozenDisk, Token, read_token
 from migrate.address import Address, parse
 from migrate.errors import NotMigratable, Reason, SourceBusy, SourceError, UsageError
 from migrate.ledger import Ledger, Made
-from migrate.nbd_server import served_disk
+from migrate.nbd_server import RemoteDisk, served_disk
 from migrate.run import Note, Run
 from migrate.source import BlockSource, Extent, Vm, VmRef
 from migrate.text import one_line
@@ -42,14 +48,19 @@ if TYPE_CHECKING:
         VolumeTypeDef,
     )
 
-TRANSPORTS = ("auto", "direct")
+TRANSPORTS = ("auto", "direct", "export")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 ID = re.compile(r"(i|ami|snap)-[0-9a-f]{8,32}")
 EVERY = "*"
 PATIENCE = Patience()
+DRY_RUN = "a-dry-run"
+"""The job that nothing is made for: for questions whether something may be made."""
+_WORDS = {"aws/export": "the export", "aws/image": "the AMI", "aws/snapshots": "the snapshots"}
 GONE_STATES = ("terminated", "shutting-down")
 AT_ONCE = 200
 """Values that one filter takes. Source: EC2 API reference, Filter."""
+GONE_FIRST = ("aws/export", "aws/image", "aws/snapshots")
+"""Kinds of what we make, in the order in which it goes: a snapshot of an AMI that is there cannot be deleted."""
 TYPES_AT_ONCE = 100
 """Instance types that one answer holds. Source: EC2 API reference, DescribeInstanceTypes."""
 
@@ -68,28 +79,40 @@ def aws_source(
     *,
     ca: Path | None = None,
     transport: str = "auto",
+    bucket: str | None = None,
     patience: Patience = PATIENCE,
 ) -> Iterator["AwsSource"]:
-    """Open the region of an address. Raise UsageError for an address or a setting that means nothing here; nothing is asked yet."""
+    """Open the region of an address; `bucket` is where disks are exported to by the transport "export".
+
+    Raise UsageError for an address or a setting that means nothing here; nothing is asked yet.
+    """
     if transport not in TRANSPORTS:
         known = ", ".join(TRANSPORTS)
         raise UsageError(
-            f"--transport {transport} is not AWS's", hint=f"Of AWS there are {known}; both are EBS direct."
+            f"--transport {transport} is not AWS's", hint=f"Of AWS there are {known}; auto is direct: EBS direct."
+        )
+    if (transport == "export") != (bucket is not None):
+        raise UsageError(
+            "--transport export and --export-bucket go together: AWS exports a disk to a bucket of yours",
+            hint="Give both, e.g. --transport export --export-bucket my-exports; or neither, and EBS direct is used.",
         )
     region, what = _region_and_what(address)
     with account(run, region, ca) as opened:
-        yield AwsSource(run, opened, what, ledger, patience)
+        yield AwsSource(run, opened, what, ledger, patience, bucket)
 
 
 class AwsSource:
-    """`what` is an id, or a glob of Name tags."""
+    """`what` is an id, or a glob of Name tags; `bucket` is where disks are exported to, None where they are read by EBS direct."""
 
-    def __init__(self, run: Run, account: Account, what: str, ledger: Ledger, patience: Patience) -> None:
+    def __init__(
+        self, run: Run, account: Account, what: str, ledger: Ledger, patience: Patience, bucket: str | None = None
+    ) -> None:
         self._run = run
         self._account = account
         self._what = what
         self._ledger = ledger
         self._patience = patience
+        self._bucket = bucket
 
     @property
     def freezes_nothing(self) -> bool:
@@ -133,12 +156,15 @@ class AwsSource:
     def freeze(self, vm: Vm, name: str) -> str:
         """Make one snapshot of each volume, all of one moment, and return when they are completed. An AMI or a snapshot is frozen already.
 
-        Raise SourceError where they may not be made, or may not be read: then they are gone again.
+        By export: return when the disk is an object in the bucket. Raise SourceError where that may not be made, or may not be read: then it is
+        gone again.
         """
         id_ = self._id(vm.address or "")
+        if self._bucket is not None:
+            return self._exported(id_, Mark(id_, name), self._bucket)
         if not id_.startswith("i-"):
             return Token(region=self._account.region, of=id_, job=None, disks=self._still_disks(id_)).text()
-        snapshots = self._of_job(id_, name)
+        snapshots = self._snapshots_of(Mark(id_, name))
         places = devices(self._instance(id_))
         made = snapshots.made(frozenset(volume for _, volume in places))
         ids = {device_name(device): made[volume] for device, volume in places}
@@ -154,27 +180,78 @@ class AwsSource:
         taken = read_token(token)
         if taken.region != self._account.region:
             raise SourceError(f"the token is of {taken.region}, and this is {self._account.region}")
-        yield tuple(_Served(self._run, SnapshotDisk(self._account, disk)) for disk in taken.disks)
+        yield tuple(_Served(self._run, self._remote(disk)) for disk in taken.disks)
 
     def release(self, token: str) -> None:
-        """The snapshots that `freeze` made are gone, also after a stop; an AMI's or a user's own stay."""
+        """What `freeze` made is gone, also after a stop; an AMI or snapshots of the user's own stay."""
         taken = read_token(token)
-        if taken.job is not None:
-            self._of_job(taken.of, taken.job).delete()
+        if taken.job is None:
+            return
+        mark = Mark(taken.of, taken.job)
+        buckets = {disk.bucket for disk in taken.disks if isinstance(disk, ExportedDisk)}
+        for bucket in buckets:
+            self._exports_of(mark, bucket).delete()
+        if buckets:
+            self._images_of(mark).delete()
+        else:
+            self._snapshots_of(mark).delete()
 
     def undo(self, made: Sequence[Made]) -> Iterator[str]:
-        for one in made:
-            match one.kind, one.names:
-                case "aws/snapshots", {"region": region, "of": of, "job": job} if region == self._account.region:
-                    try:
-                        self._of_job(of, job).delete(seen=False)
-                    except SourceError as error:
-                        yield f"the snapshots of {of} with the tag magalu-migrate={job} are still there: {error}"
-                case _:
-                    yield f"{one.kind} {'/'.join(one.names.values())} is not of {self._account.region}: it was left as it is"
+        for one in sorted(made, key=lambda one: GONE_FIRST.index(one.kind) if one.kind in GONE_FIRST else 0):
+            of, job = one.names.get("of", ""), one.names.get("job", "")
+            try:
+                match one.kind, one.names:
+                    case _, {"region": region} if region != self._account.region:
+                        yield f"{one.kind} {'/'.join(one.names.values())} is not of {self._account.region}: it was left as it is"
+                    case "aws/export", {"of": of, "job": job, "bucket": bucket}:
+                        self._exports_of(Mark(of, job), bucket).delete(seen=False)
+                    case "aws/image", {"of": of, "job": job}:
+                        self._images_of(Mark(of, job)).delete(seen=False)
+                    case "aws/snapshots", {"of": of, "job": job}:
+                        self._snapshots_of(Mark(of, job)).delete(seen=False)
+                    case _:
+                        yield f"{one.kind} {'/'.join(one.names.values())} is nothing that this version makes: it was left as it is"
+            except SourceError as error:
+                yield f"{_WORDS[one.kind]} of {of} with the tag magalu-migrate={job} could not be taken back: {error}"
 
-    def _of_job(self, id_: str, job: str) -> Snapshots:
-        return Snapshots(self._account, self._ledger, id_, job, self._patience)
+    def _snapshots_of(self, mark: Mark) -> Snapshots:
+        return Snapshots(self._account, self._ledger, mark, self._patience)
+
+    def _images_of(self, mark: Mark) -> Images:
+        return Images(self._account, self._ledger, mark, self._patience)
+
+    def _exports_of(self, mark: Mark, bucket: str) -> Exports:
+        return Exports(self._account, self._ledger, mark, bucket, self._patience)
+
+    def _remote(self, disk: FrozenDisk | ExportedDisk) -> RemoteDisk:
+        return ObjectDisk(self._account, disk) if isinstance(disk, ExportedDisk) else SnapshotDisk(self._account, disk)
+
+    def _exported(self, id_: str, mark: Mark, bucket: str) -> str:
+        images, exports = self._images_of(mark), self._exports_of(mark, bucket)
+        name, size = self._root(id_)
+        try:
+            image = id_ if id_.startswith("ami-") else images.made()
+            if image != id_:
+                images.available(image)
+            disk = exports.completed(exports.made(image), name, size)
+        except SourceBusy:
+            raise  # what is on its way is gone on with
+        except SourceError as error:
+            try:
+                exports.delete()
+                images.delete()
+            except SourceError as left:
+                words = f"{error.message}; and not all of it could be taken back: {left.message}"
+                raise SourceError(words, hint="Mend that, then run `magalu-migrate clean`.") from error
+            raise
+        return Token(region=self._account.region, of=id_, job=mark.job, disks=(disk,)).text()
+
+    def _root(self, id_: str) -> tuple[str, int]:
+        """The name and the size in bytes of the disk that it starts from."""
+        if not id_.startswith("i-"):
+            return next((disk.name, disk.size) for disk in self._still_disks(id_))
+        device, volume = devices(self._instance(id_))[0]
+        return device_name(device), self._volumes((volume,))[volume]["Size"] << 30
 
     # Looking
 
@@ -190,17 +267,24 @@ class AwsSource:
                 places = image_devices(image)
                 snapshots = found.of(lambda: self._snapshots([one for _, one in places]), NO_SNAPSHOTS)
                 self._check_snapshots(snapshots, found)
+                if self._bucket is not None:
+                    still = (_exportable(one, image.get("OwnerId")) for one in snapshots.values())
+                    self._check_export(Mark(id_, DRY_RUN), self._bucket, tuple(still), found)
                 return image_vm(image, snapshots, self._account.region)
             case _:
                 snapshot = found.of(lambda: self._snapshot(id_), None)
                 if snapshot is None:
                     return None
                 self._check_snapshots({id_: snapshot}, found)
+                if self._bucket is not None:
+                    still_one = (_exportable(snapshot, snapshot.get("OwnerId")),)
+                    self._check_export(Mark(id_, DRY_RUN), self._bucket, still_one, found)
                 return snapshot_vm(snapshot, self._account.region)
 
     def _described_instance(self, id_: str, found: "_Findings") -> Vm | None:
         instance = found.of(lambda: self._instance(id_), None)
-        denied = [self._of_job(id_, "a-dry-run").check_may_be_made()]
+        mark = Mark(id_, DRY_RUN)
+        denied = [self._snapshots_of(mark).check_may_be_made()] if self._bucket is None else []
         if instance is None:
             ec2 = self._account.ec2
             denied += [
@@ -211,23 +295,51 @@ class AwsSource:
             if each is not None:
                 found.lacks(each)
         if instance is None:
+            if self._bucket is not None:
+                self._check_export(mark, self._bucket, (), found)
             return None
         wanted = tuple(volume for _, volume in devices(instance))
         volumes = found.of(lambda: self._volumes(wanted), NO_VOLUMES)
         types = found.of(lambda: self._types((instance["InstanceType"],)), NO_TYPES)
         found.reasons += instance_reasons(instance, volumes)
-        keys = {id_: one["KmsKeyId"] for id_, one in volumes.items() if one.get("Encrypted") and one.get("KmsKeyId")}
-        for volume, key in keys.items():
-            if (reason := self._key_reason(f"volume {volume}", key)) is not None:
-                found.reasons.append(reason)
+        if self._bucket is None:
+            self._check_keys(volumes, found)
+        else:
+            disks = (Exportable(one, each["Size"] << 30, each.get("Encrypted", False)) for one, each in volumes.items())
+            self._check_export(mark, self._bucket, tuple(disks), found)
         if (local := local_storage(instance, types)) is not None:
             found.notes.append(local)
         return instance_vm(instance, volumes, types, self._account.region)
 
+    def _check_keys(self, volumes: "Mapping[str, VolumeTypeDef]", found: "_Findings") -> None:
+        keys = {id_: one["KmsKeyId"] for id_, one in volumes.items() if one.get("Encrypted") and one.get("KmsKeyId")}
+        for volume, key in keys.items():
+            if (reason := self._key_reason(f"volume {volume}", key)) is not None:
+                found.reasons.append(reason)
+
+    def _check_export(self, mark: Mark, bucket: str, disks: tuple[Exportable, ...], found: "_Findings") -> None:
+        exports = self._exports_of(mark, bucket)
+        denied = [exports.check_may_be_made()]
+        if not mark.of.startswith("ami-"):
+            denied.append(self._images_of(mark).check_may_be_made())
+        for each in denied:
+            if each is not None:
+                found.lacks(each)
+        known = len(found.reasons)
+        exporter = found.of(lambda: role(self._account), None)
+        if len(found.reasons) == known:
+            found.reasons += role_reasons(exporter)
+        found.reasons += disk_reasons(disks, account_of(exporter))
+        for one in bucket_reasons(self._account, bucket, exports.prefix):
+            if isinstance(one, Answered):
+                found.lacks(one, f"bucket {bucket}")
+            else:
+                found.reasons.append(one)
+
     def _check_snapshots(self, snapshots: "Mapping[str, SnapshotTypeDef]", found: "_Findings") -> None:
         for snapshot in snapshots.values():
             reasons = list(snapshot_reasons(snapshot))
-            if not reasons:
+            if not reasons and self._bucket is None:
                 reasons += self._reading_reasons(snapshot, found)
             found.reasons += reasons
 
@@ -397,7 +509,7 @@ class _Served:
     """A BlockSource: the snapshot's disk behind a unix socket."""
 
     run: Run
-    disk: SnapshotDisk
+    disk: RemoteDisk
 
     @property
     def name(self) -> str:
@@ -412,6 +524,10 @@ class _Served:
 
     def nbd(self) -> AbstractContextManager[str]:
         return served_disk(self.run, self.disk)
+
+
+def _exportable(snapshot: "SnapshotTypeDef", owner: str | None) -> Exportable:
+    return Exportable(snapshot["SnapshotId"], snapshot["VolumeSize"] << 30, snapshot.get("Encrypted", False), owner)
 
 
 def _region_and_what(address: Address) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What `freeze` gives: which snapshots are read, and whether they are ours."""
+"""What `freeze` gives: which snapshots or objects are read, and whether they are ours."""
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +15,18 @@ class FrozenDisk(BaseModel):
     size: int
 
 
+class ExportedDisk(BaseModel):
+    """A raw disk as an object. `name` is the device's, `size` in bytes, `etag` as S3 writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: str
+    key: str
+    etag: str
+    name: str
+    size: int
+
+
 class Token(BaseModel):
     """The frozen disks, boot disk first. `of` is the instance, AMI or snapshot; `job` is None where nothing was made."""
 
@@ -23,7 +35,7 @@ class Token(BaseModel):
     region: str
     of: str
     job: str | None
-    disks: tuple[FrozenDisk, ...]
+    disks: tuple[FrozenDisk | ExportedDisk, ...]
 
     def text(self) -> str:
         return self.model_dump_json()

@@ -39,16 +39,21 @@ SOURCE_OPTIONS = (
     ),
     click.option(
         "--transport",
-        type=click.Choice(["auto", "datastore", "nfc", "vddk", "direct"]),
+        type=click.Choice(["auto", "datastore", "nfc", "vddk", "direct", "export"]),
         default="auto",
         show_default=True,
-        help="How disks are read: of vSphere datastore, nfc or vddk, of AWS direct.",
+        help="How disks are read: of vSphere datastore, nfc or vddk, of AWS direct or export.",
     ),
     click.option(
         "--vddk-libdir",
         type=click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
         metavar="FOLDER",
         help="Of vSphere: VMware's VDDK, for the transport vddk.",
+    ),
+    click.option(
+        "--export-bucket",
+        metavar="NAME",
+        help="Of AWS: a bucket of the same region, for the transport export; what is written there is deleted again.",
     ),
 )
 

@@ -29,6 +29,7 @@ class SourceOptions:
     thumbprint: str | None = None
     transport: str = "auto"
     vddk_libdir: Path | None = None
+    export_bucket: str | None = None
 
     def request(self) -> dict[str, JsonValue]:
         """What `clean` needs to reach the source again."""
@@ -40,7 +41,8 @@ class SourceOptions:
         said = [f"--ca={self.ca}"] if self.ca else []
         said += [f"--thumbprint={self.thumbprint}"] if self.thumbprint else []
         said += [f"--transport={self.transport}"] if self.transport != "auto" else []
-        return said + ([f"--vddk-libdir={self.vddk_libdir}"] if self.vddk_libdir else [])
+        said += [f"--vddk-libdir={self.vddk_libdir}"] if self.vddk_libdir else []
+        return said + ([f"--export-bucket={self.export_bucket}"] if self.export_bucket else [])
 
     @classmethod
     def of_request(cls, said: JsonValue) -> "SourceOptions":
@@ -106,7 +108,8 @@ def live_source(run: Run, address: str, ledger: LedgerOfSource, options: SourceO
         case "aws":
             from adapters.aws import aws_source
 
-            with aws_source(run, where, ledger, ca=options.ca, transport=options.transport) as aws:
+            way, bucket = options.transport, options.export_bucket
+            with aws_source(run, where, ledger, ca=options.ca, transport=way, bucket=bucket) as aws:
                 yield aws
         case "azure":
             try:
