@@ -31,10 +31,11 @@ GUEST_OPTIONS = (
     ),
     click.option(
         "--room",
-        type=click.Choice(["auto", "appliance", "overlay"]),
+        type=click.Choice(["auto", "appliance", "overlay", "dissect"]),
         default="auto",
         show_default=True,
-        help="Where the guest's own programs run: in libguestfs's appliance, or, quicker without KVM, in a sandbox on this host.",
+        help="Where the guest's own programs run: in libguestfs's appliance, or, quicker without KVM, in a sandbox on this host; "
+        "dissect, for inspect and preview, reads its files only, and needs magalu-migrate[preview] (AGPL-3.0).",
     ),
     click.option(
         "--profile",

@@ -29,6 +29,7 @@ from migrate.guest import (
 )
 from migrate.guests import extfs
 from migrate.guests.agent import AgentFiles
+from migrate.guests.beside import NOTHING, Beside, refuse_elsewhere
 from migrate.guests.cell import Unsuitable
 from migrate.guests.disks import (
     EXT,
@@ -233,12 +234,13 @@ def open_dissected(
     hint: Firmware | None,
     offers: Offers = NO_OFFERS,
     root: str | None = None,
+    beside: Beside = NOTHING,
     *,
     stale_will_do: bool = False,
 ) -> Iterator[DissectGuest]:
     """Open the guest on a disk that NBD serves, to look at it.
 
-    `root` names its root file system, as fstab(5) would, where there are several. `stale_will_do` says whether a file system is taken whose newest changes
+    `root` names its root file system, as fstab(5) would, where there are several; `beside` is what its data disks hold. `stale_will_do` says whether a file system is taken whose newest changes
     are in a log that is not replayed here; a Note tells of it then. Raise UsageError without the libraries, Unsuitable where it cannot be read here,
     NotMigratable where there is no guest.
     """
@@ -247,12 +249,13 @@ def open_dissected(
         disk = stack.enter_context(Disk(uri))
         reader = stack.enter_context(_reader(run, uri))
         places = _Places(run, disk)
-        table, found = places.table, places.found
+        found = Found([places.table, *beside.tables], beside.with_boot_disk(places.filesystems), places.read)
         opening = _Opening(run, reader, places, stale_will_do)
-        files = opening.each()
+        files = opening.each(found.on_boot_disk.filesystems)
         found = replace(found, failures=opening.failures)
         chosen = chosen_root(files, found, root)
-        layout = layout_of(files, table, found.filesystems, chosen, hint)
+        layout = layout_of(files, places.table, found.filesystems, chosen, hint)
+        refuse_elsewhere(layout)
         mounts = opening.mounted(layout, files[chosen.device])
         if chosen.type == "btrfs" and opening.opened[chosen.device].read_only:
             raise snapshot_root(chosen.device, "of the root")
@@ -282,9 +285,8 @@ class _Places:
         with excerpt(run, self._read, disk.size) as shown:
             shown.show_boot_records()
             self.table: Table = read_table(shown, shown.path, 0)
-            self.found = Found([self.table], [*self._on_partitions(shown)], self.read)
-        volumes = tuple(self._on_volumes())
-        self.found = replace(self.found, filesystems=(*self.found.filesystems, *volumes))
+            self.filesystems = tuple(self._on_partitions(shown))
+        self.filesystems += tuple(self._on_volumes())
 
     def read(self, device: str, offset: int, count: int) -> bytes:
         """Read a device; less is returned at its end."""
@@ -310,7 +312,7 @@ class _Places:
             yield fs
 
     def _on_volumes(self) -> Iterator[Filesystem]:
-        physical = [fs.device for fs in self.found.filesystems if fs.type == "LVM2_member"]
+        physical = [fs.device for fs in self.filesystems if fs.type == "LVM2_member"]
         for volume in spread([self._reader_of(device) for device in physical]):
             self.runs[volume.device] = tuple(self._placed(volume, physical))
             if volume.size > self._disk.size:  # the guest's word only: no file of such a size is made
@@ -343,9 +345,9 @@ class _Opening:
         self.failures: dict[str, str] = {}
         self._mounted: dict[str, Opened] = {}
 
-    def each(self) -> dict[str, ReaderFiles]:
+    def each(self, filesystems: Sequence[Filesystem]) -> dict[str, ReaderFiles]:
         """Open all that is read here; return the files of each device."""
-        for fs in self._places.found.filesystems:
+        for fs in filesystems:
             if fs.type in READS:
                 self._open(fs)
         return {device: opened.files for device, opened in self.opened.items()}
@@ -380,7 +382,7 @@ class _Opening:
         self._mounted = {layout.root: self.opened[layout.root]}
         for line in sorted(fstab_lines(fstab_of(root)), key=lambda line: line.mountpoint):
             fs = find_filesystem(layout.filesystems, line.spec)
-            if fs is None or not line.mountpoint.startswith("/") or line.mountpoint == "/":
+            if fs is None or not fs.on_boot_disk or not line.mountpoint.startswith("/") or line.mountpoint == "/":
                 continue
             if {"bind", "noauto"} & set(line.options) or line.type == "swap":
                 continue
