@@ -13,6 +13,7 @@ from migrate.errors import GuestError
 from migrate.guest import Entry, File, Folder, Guest, Kind, Link, Package
 from migrate.guests.appliance import Appliance, Mounted, mount_guest, open_appliance
 from migrate.guests.appliance_guest import ApplianceGuest
+from migrate.guests.dissect_room import DissectGuest, open_dissected
 from migrate.guests.memory import Held, MemoryGuest
 from migrate.guests.room import open_room
 from migrate.guests.tree import TreeGuest
@@ -123,10 +124,20 @@ def appliance_guest(launched: tuple[Run, Appliance, Mounted, Path]) -> Iterator[
         appliance.call.tar_in(str(tree), "/")
 
 
+@pytest.fixture(scope="session")
+def dissected() -> Iterator[tuple[Run, DissectGuest]]:
+    """Opened once for all tests: what a test stores is in the guest that it is given, and nowhere else."""
+    with tempfile.TemporaryDirectory(prefix="mm-") as name:
+        run = Run(Path(name))
+        with served(run, _disk(run.work), "raw") as uri, open_dissected(run, uri, None) as guest:
+            yield run, guest
+
+
 MAKERS = {"memory": _memory, "tree": _tree, "room": _room}
 PLACES = [
     "memory",
     "tree",
+    "dissect",
     pytest.param("room", marks=pytest.mark.slow),
     pytest.param("appliance", marks=pytest.mark.slow),
 ]
@@ -136,6 +147,10 @@ PLACES = [
 def guest(request: pytest.FixtureRequest, run: Run) -> Iterator[Guest]:
     if request.param == "appliance":
         yield request.getfixturevalue("appliance_guest")
+        return
+    if request.param == "dissect":
+        run, opened = request.getfixturevalue("dissected")
+        yield DissectGuest(run, opened.layout, opened.files)
         return
     with MAKERS[request.param](run) as made:
         yield made

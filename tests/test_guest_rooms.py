@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from fixtures.machines import built
-from migrate.errors import Stopped
+from migrate.errors import GuestError, Stopped
 from migrate.guest import DropPartition, Entry, File, Folder, Guest, Kind, MakeSwapFile
 from migrate.guests.appliance_guest import ApplianceGuest
+from migrate.guests.dissect_room import DissectGuest
 from migrate.guests.room import RoomGuest
 from migrate.guests.rooms import Choice, Rooms
-from migrate.run import Run
-from tests.guest_disks import ext4_disk, overlay_of, put, served, sh
+from migrate.run import Event, Note, Run
+from tests.guest_disks import START, ext4_disk, overlay_of, put, served, sh
 
 pytestmark = pytest.mark.slow
 
@@ -27,13 +28,19 @@ GUEST: dict[str, Entry] = {
 }
 
 
+OVERLAY = Rooms(kvm=False, choice=Choice.OVERLAY)
+
+
 @pytest.fixture
 def disk(run: Run) -> Path:
     put(run.work / "tree", GUEST)
     return ext4_disk(run.work / "disk.raw", run.work / "tree")
 
 
-def test_without_kvm_the_overlay_room_is_taken_and_with_it_the_appliance(run: Run, disk: Path) -> None:
+def test_without_dissect_the_overlay_room_is_taken_and_with_kvm_the_appliance(
+    run: Run, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dissect", None)
     with served(run, disk, "raw") as uri:
         with Rooms(kvm=False).look(run, uri, None) as guest:
             assert isinstance(guest, RoomGuest)
@@ -58,8 +65,37 @@ def test_without_kvm_the_overlay_room_is_taken_and_with_it_the_appliance(run: Ru
             )
 
 
+def test_every_room_sees_the_same_layout_and_nobody_asks_for_kvm_where_dissect_looks(run: Run, disk: Path) -> None:
+    def nobody() -> bool:
+        raise AssertionError("whether KVM works was asked")
+
+    with served(run, disk, "raw") as uri:
+        with Rooms(kvm=nobody).look(run, uri, None) as guest:
+            assert isinstance(guest, DissectGuest)
+            looked = guest.layout
+        with Rooms(kvm=False, choice=Choice.OVERLAY).look(run, uri, None) as guest:
+            assert guest.layout == looked
+
+
+def test_what_dissect_does_not_read_is_looked_at_in_another_room_and_a_note_says_why(run: Run, disk: Path) -> None:
+    sh("debugfs", "-w", "-R", "ssv state 2", f"{disk}?offset={START}")
+    notes: list[Event] = []
+    run.listener = notes.append
+    with served(run, disk, "raw") as uri:
+        with Rooms(kvm=False).look(run, uri, None) as guest:
+            assert isinstance(guest, RoomGuest)
+        assert [note.text for note in notes if isinstance(note, Note)] == [
+            "The guest is not looked at by Dissect: /dev/sda1 is marked as damaged, and only fsck can say whether it can be mended."
+        ]
+        with (
+            pytest.raises(GuestError, match="Dissect cannot be used: /dev/sda1 is marked as damaged"),
+            Rooms(kvm=False, choice=Choice.DISSECT).look(run, uri, None),
+        ):
+            pass
+
+
 def test_a_stop_ends_a_program_of_the_guest_at_once(run: Run, disk: Path) -> None:
-    with served(run, disk, "raw") as uri, pytest.raises(Stopped), Rooms(kvm=False).look(run, uri, None) as guest:
+    with served(run, disk, "raw") as uri, pytest.raises(Stopped), OVERLAY.look(run, uri, None) as guest:
         assert isinstance(guest, RoomGuest)
         threading.Timer(0.5, run.stop.set).start()
         began = time.monotonic()
@@ -129,7 +165,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from migrate.guests.rooms import Rooms
-from migrate.run import Run
+from migrate.run import Event, Note, Run
 work, uri, overlay = sys.argv[1:]
 with Rooms(kvm=False).repair(Run(Path(work)), uri, Path(overlay), None) as repair:
     print("open", flush=True)

@@ -176,7 +176,8 @@ class DissectGuest(UnsavedFiles):
     def __init__(self, run: Run, layout: Layout, files: MountedFiles, offers: Offers = NO_OFFERS) -> None:
         super().__init__(files)
         self._layout = layout
-        self._files = files
+        self.files = files
+        """As they are on the disk, whatever was stored."""
         self._system = System(self, run)
         self._packages = Packages(run, self, self._system, offers)
 
@@ -197,7 +198,7 @@ class DissectGuest(UnsavedFiles):
 
     def immutable(self, paths: Collection[str]) -> frozenset[str]:
         """As it is on the disk, whatever was stored."""
-        return self._files.immutable(paths)
+        return self.files.immutable(paths)
 
     def store(self, path: str, entry: Entry | None) -> None:
         super().store(path, entry)
