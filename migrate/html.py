@@ -5,20 +5,21 @@ import functools
 import hashlib
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from migrate.text import CONTROL, escaped
+from migrate.text import CONTROL, escaped, shown
 
 _UNSEEN_IN_LINE = re.compile(f"{CONTROL.pattern}|[\t\n]")
 
 
 @functools.cache
-def environment(folder: Path) -> Environment:
-    """Return the templates of a folder; filters `visible` for foreign text, `line` for a foreign name, `quoted` for our own words."""
+def environment(*folders: Path) -> Environment:
+    """Return the templates of these folders; filters `visible` for foreign text, `line` for a foreign name, `address` for one in a URL, `quoted` for our own words."""
     made = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -26,6 +27,7 @@ def environment(folder: Path) -> Environment:
     )
     made.filters["visible"] = visible
     made.filters["line"] = lambda text: visible(text, line=True)
+    made.filters["address"] = address
     made.filters["quoted"] = quoted
     return made
 
@@ -59,6 +61,11 @@ def visible(text: str, *, line: bool = False) -> Markup:
         made += escape(text[at : match.start()]), Markup('<b class="c">{}</b>').format(escaped(match.group()))
         at = match.end()
     return Markup("").join([*made, escape(text[at:])])
+
+
+def address(name: str) -> str:
+    """Return a foreign name as one part of a URL, or of an element's id."""
+    return quote(shown(name), safe="")
 
 
 def quoted(text: str) -> Markup:

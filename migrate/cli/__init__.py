@@ -10,6 +10,7 @@ COMMANDS = {
     "bundle": "bundle:bundle",
     "clean": "clean:clean",
     "convert": "convert:convert",
+    "dashboard": "dashboard:dashboard",
     "doctor": "doctor:doctor",
     "inspect": "inspect:inspect",
     "list": "listing:list_vms",

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
-from urllib.parse import quote
 
 from migrate.batch.facts import BatchFacts, VmFacts, VmState
 from migrate.batch.report.charts import gantt, throughput
 from migrate.batch.report.values import Result, changes, left_to_do, result
-from migrate.html import asset, environment, policy
+from migrate.html import address, asset, environment, policy
 from migrate.outcome import JsonObject
 from migrate.preview.values import EditValue, EffectValue
-from migrate.text import clock, counted, shown, size, took
+from migrate.text import clock, counted, size, took
 
 FOLDER = Path(__file__).with_name("assets")
 
@@ -122,7 +121,7 @@ def _row(vm: VmFacts) -> Row:
     state = list(VmState).index(vm.state)
     return Row(
         vm,
-        quote(shown(vm.id), safe=""),
+        address(vm.id),
         found,
         vm.stage or "",
         part,

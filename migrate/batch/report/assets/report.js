@@ -4,19 +4,22 @@ const all = (what) => Array.from(document.querySelectorAll(what));
 const field = document.getElementById("filter");
 const boxes = all("form.tools input[type=checkbox]");
 
-// Which rows are shown: those of the chosen states that hold every word of the filter.
+// Which rows are shown: those whose state is not switched off, that hold every word of the filter.
 const filter = () => {
-  const states = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+  if (!field) return;
+  const off = new Set(boxes.filter((box) => !box.checked).map((box) => box.value));
   const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = all(".vms tbody tr");
-  for (const row of rows) row.hidden = !states.has(row.dataset.state) || !words.every((word) => row.dataset.text.includes(word));
+  for (const row of rows) row.hidden = off.has(row.dataset.state) || !words.every((word) => row.dataset.text.includes(word));
   document.getElementById("shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} are shown.`;
 };
-field.addEventListener("input", filter);
+if (field) {
+  field.addEventListener("input", filter);
+  field.form.addEventListener("submit", (event) => event.preventDefault());
+}
 for (const box of boxes) box.addEventListener("change", filter);
-field.form.addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("keydown", (event) => {
-  if (event.key === "/" && document.activeElement.tagName !== "INPUT") {
+  if (field && event.key === "/" && document.activeElement.tagName !== "INPUT") {
     event.preventDefault();
     field.focus();
   }
@@ -29,14 +32,17 @@ const sort = (column, down) => {
   const rows = Array.from(body.rows).sort((one, other) => (one.dataset[`s${column}`] < other.dataset[`s${column}`] ? -1 : 1));
   body.append(...(down ? rows.reverse() : rows));
 };
-for (const button of all("[data-sort]"))
-  button.addEventListener("click", () => {
-    const head = button.parentElement;
-    const down = head.getAttribute("aria-sort") === "ascending";
-    for (const other of all("[aria-sort]")) other.setAttribute("aria-sort", "none");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    sort(button.dataset.sort, down);
-  });
+const listen = () => {
+  for (const button of all("[data-sort]"))
+    button.addEventListener("click", () => {
+      const head = button.parentElement;
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const other of all("[aria-sort]")) other.setAttribute("aria-sort", "none");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      sort(button.dataset.sort, down);
+    });
+};
+listen();
 
 for (const button of all("[data-fold]"))
   button.addEventListener("click", () => all("details.vm").forEach((one) => { one.open = button.dataset.fold === "open"; }));
