@@ -137,10 +137,12 @@ class Options(Words):
     """Of a live source: a file with a further root certificate (PEM) that is trusted."""
     thumbprint: str | None = None
     """Of vSphere: trust the certificate with this SHA-256 (or SHA-1), and no other."""
-    transport: Literal["auto", "datastore", "nfc", "vddk", "direct"] | None = None
+    transport: Literal["auto", "datastore", "nfc", "vddk", "direct", "export"] | None = None
     """How disks of a live source are read."""
     vddk_libdir: ExistingFolder | None = None
     """Of vSphere: the folder of VMware's VDDK, for the transport vddk."""
+    export_bucket: str | None = None
+    """Of AWS: the bucket that disks are exported to, for the transport export."""
     sandbox: bool | None = None
     """Into the sandbox on this machine, as a rehearsal."""
     region: RegionName | None = None

@@ -75,7 +75,7 @@ def _planned(seen: Seen, id_: str, image: str) -> PlannedVm:
 
 def _id(name: str, taken: set[str]) -> str:
     """Return what the user types for a VM: its name, where another has it with a number behind it."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:64] or "vm"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "vm"
     number, found = 1, plain
     while found in taken:
         number += 1
