@@ -22,6 +22,17 @@ class Row:
     words: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """VMs that cannot go for the same reasons."""
+
+    vms: tuple[VmPlan, ...]
+
+    @property
+    def first(self) -> VmPlan:
+        return self.vms[0]
+
+
 def html(file: PlanFile) -> str:
     """Return the page."""
     css = asset(PREVIEW_ASSETS / "page.css").replace("plan {{ plan }}", _quoted(file.batch)) + asset(
@@ -42,7 +53,8 @@ def html(file: PlanFile) -> str:
             is_ok=len(states) == file.expected and set(states) <= {"can go"},
             rows=tuple(map(_row, file.vms)),
             states=tuple((state, states.count(state)) for state in ("can go", "refused", "failed") if state in states),
-            stopped=tuple(vm for vm in file.vms if vm.status != "can go"),
+            stopped=tuple(_stopped(file.vms)),
+            stopped_count=sum(vm.status != "can go" for vm in file.vms),
             facts=tuple(_facts(file.vms)),
         )
     )
@@ -63,6 +75,14 @@ def _answer(file: PlanFile) -> str:
     left = file.expected - len(file.vms)
     parts += [f"{left} not looked at yet"] if left else []
     return f"{', '.join(parts)}."
+
+
+def _stopped(vms: Sequence[VmPlan]) -> Iterator[Stopped]:
+    alike: dict[tuple[object, ...], list[VmPlan]] = {}
+    for vm in vms:
+        if vm.status != "can go":
+            alike.setdefault((vm.status, vm.reasons, vm.error), []).append(vm)
+    yield from (Stopped(tuple(found)) for found in alike.values())
 
 
 def _facts(vms: Sequence[VmPlan]) -> Iterator[tuple[str, str]]:
