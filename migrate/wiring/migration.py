@@ -1,15 +1,22 @@
 """One VM's migration from a request to its outcome, as `vm` and a batch run it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from adapters.magalu import MagaluTarget
+from adapters.magalu.uploads import at_once
+from migrate import hidden
 from migrate.bandwidth import Throttle, limit
 from migrate.errors import Stopped
 from migrate.job import Job, Jobs, blank_jobs_go
+from migrate.launch import Launch
 from migrate.outcome import Outcome
 from migrate.pipeline import Order, migrate
 from migrate.preview import Approval
 from migrate.run import Run
-from migrate.wiring.guests import NO_GROWTH, REMEDIATIONS, Host, rooms
+from migrate.telemetry import observed
+from migrate.wiring.guests import NO_GROWTH, REMEDIATIONS, Host, check_repairs, rooms
 from migrate.wiring.proofs import prover
 from migrate.wiring.request import VmRequest, image_name
 from migrate.wiring.sources import source
@@ -22,6 +29,7 @@ def job_of(run: Run, request: VmRequest, work: Path) -> Job:
     What the request says wrong and what forbids the VM's move at a glance is raised first, so that it leaves nothing behind.
     """
     _ = request.settings, request.offers
+    check_repairs(request.room)
     quiet = Run(run.work, stop=run.stop)
     with source(quiet, request.address, request.disk_format, options=request.source) as (first, ref):
         first.describe(ref)
@@ -30,17 +38,34 @@ def job_of(run: Run, request: VmRequest, work: Path) -> Job:
 
 
 def migrate_vm(
-    run: Run, job: Job, request: VmRequest, work: Path, host: Host, approved: Approval | None = None
+    run: Run,
+    job: Job,
+    request: VmRequest,
+    work: Path,
+    host: Host,
+    approved: Approval | None = None,
+    sent: Callable[[int], object] = at_once,
 ) -> Outcome:
-    """Bring the job to its end: an active image. A second call goes on where the first one ended.
+    """Bring the job to its end: an active image. A second call goes on where the first one ended. `sent` is told how many bytes go, piece by piece.
 
     Raise UsageError where another process runs the job, and what migrate.pipeline.migrate raises.
     """
-    with job.locked(), blank_jobs_go(job), job.scratch() as scratch:
-        inner = Run(scratch, run.listener, run.stop)
+    labels = {"vm.name": job.name, "vm.address": hidden.sentence(request.address)}
+    with (
+        job.locked(),
+        blank_jobs_go(job),
+        job.scratch() as scratch,
+        observed(Run(scratch, run.listener, run.stop), "migrate vm", **labels) as (inner, telemetry),
+    ):
         if request.bandwidth is not None:
             limit(job.bandwidth, request.bandwidth)
-        sending = Throttle(job.bandwidth, run.stop.wait).take
+        throttle = Throttle(job.bandwidth, run.stop.wait)
+
+        def sending(count: int) -> None:
+            throttle.take(count)
+            telemetry.sent(count)
+            sent(count)
+
         with (
             source(inner, request.address, request.disk_format, job.ledger, request.source) as (opened, ref),
             target(inner, _place(request, work), job.ledger, sending) as cloud_target,
@@ -54,11 +79,12 @@ def migrate_vm(
                 remediations=REMEDIATIONS,
                 no_growth=NO_GROWTH,
                 keep_object=request.keep_object,
-                skip_data_disks=request.data_disks == "skip",
+                data_disks=request.data_disks,
                 compression=request.compression,
                 keep_image=request.keep_image,
                 approved=approved,
                 strict=request.strict,
+                launch=_launch(request, cloud_target),
             )
             try:
                 return migrate(inner, job, opened, rooms(host, request.room, request.offers, request.root), order)
@@ -71,4 +97,12 @@ def migrate_vm(
 
 
 def _place(request: VmRequest, work: Path) -> Place:
-    return Place(request.sandbox, request.region, request.bucket, request.size_limit, work)
+    return Place(request.sandbox, request.region, request.bucket, request.size_limit, work, request.sandbox_key)
+
+
+def _launch(request: VmRequest, target: MagaluTarget) -> Launch | None:
+    if request.launch is None:
+        return None
+    key = request.sandbox_key
+    options = request.launch if key is None else replace(request.launch, ssh_key=key.stem)
+    return Launch(target.launcher, options)
