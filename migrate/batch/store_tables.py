@@ -43,6 +43,8 @@ VMS = Table(
     # Counts claims. Who acts for a VM does so under the number that its claim had; a higher one has taken its place.
     Column("fence", Integer, nullable=False, default=0),
     Column("worker", String(200)),
+    # Under which key the durable work of its last claim runs; None where it came to its end.
+    Column("work", String(500)),
     Column("attempt", Integer, nullable=False, default=0),
     # How often the source or the target was busy in this attempt.
     Column("busy", Integer, nullable=False, default=0),
