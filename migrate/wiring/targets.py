@@ -20,6 +20,7 @@ from adapters.magalu import (
 )
 from adapters.magalu import Settings as TargetSettings
 from adapters.magalu.imports import Patience
+from adapters.magalu.launches import LaunchPatience
 from adapters.magalu.target import FILE_LIMIT
 from adapters.magalu.uploads import at_once
 from adapters.sandbox import Exchange, Sandbox
@@ -32,17 +33,20 @@ from migrate.target import ObjectRef
 from migrate.text import shown
 
 SANDBOX_PATIENCE = Patience(poll=0.5, deadline=900.0, lookup=30.0, grace=10.0)
+SANDBOX_LAUNCH_PATIENCE = LaunchPatience(poll=0.5, deadline=2100.0, lookup=10.0, grace=5.0)
+"""Its instances are guests that may be emulated; the sandbox itself gives up on one after 30 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an image goes. `file_limit` in bytes."""
+    """Where an image goes. `file_limit` in bytes; `public_key` is a file whose key the sandbox is to have."""
 
     sandbox: bool
     region: str | None
     bucket: str | None
     file_limit: int
     work: Path
+    public_key: Path | None = None
 
 
 def cloud(run: Run, place: Place) -> dict[str, JsonValue]:
@@ -78,18 +82,31 @@ def target(
 ) -> Iterator[MagaluTarget]:
     """Open Magalu Cloud, or the sandbox of the work folder. `sending` holds uploads back."""
     begun = {one.names["name"]: one.names["id"] for one in ledger.left() if one.kind == "image" and "id" in one.names}
+    instances = _begun_instances(ledger)
     settings = TargetSettings(bucket=place.bucket, file_limit=place.file_limit, sending=sending)
     if not place.sandbox:
         found = find_credentials(Given(region=place.region), os.environ, run)
         where = region(found.region, api_url=os.environ.get(API_URL_ENV), s3_url=os.environ.get(S3_URL_ENV))
-        with magalu_target(run, where, found, ledger, settings, begun) as opened:
+        with magalu_target(run, where, found, ledger, settings, begun, instances) as opened:
             yield opened
         return
     with open_sandbox(run, place.work / "sandbox", file_limit=place.file_limit) as box:
+        if place.public_key is not None:
+            box.put_key(place.public_key)
         where = region(box.credentials.region, api_url=box.api_url, s3_url=box.s3_url)
-        settings = replace(settings, patience=SANDBOX_PATIENCE)
-        with magalu_target(run, where, _credentials(box), ledger, settings, begun) as opened:
+        settings = replace(settings, patience=SANDBOX_PATIENCE, launch_patience=SANDBOX_LAUNCH_PATIENCE)
+        with magalu_target(run, where, _credentials(box), ledger, settings, begun, instances) as opened:
             yield opened
+
+
+def _begun_instances(ledger: Ledger) -> dict[str, str | None]:
+    """Return the ids of the instances that a job may have ordered, by label; None where it heard no id."""
+    found: dict[str, str | None] = {}
+    for one in ledger.left():
+        if one.kind == "instance":
+            label = one.names["label"]
+            found[label] = one.names.get("id") or found.get(label)
+    return found
 
 
 def _credentials(box: Sandbox) -> Credentials:
@@ -98,10 +115,11 @@ def _credentials(box: Sandbox) -> Credentials:
 
 
 def take_back(target: MagaluTarget, made: Sequence[Made]) -> Iterator[str]:
-    """Delete what an unfinished job made remotely: images that were ordered, objects and uploads, then an empty bucket.
+    """Delete what an unfinished job made remotely: an instance, images that were ordered, objects and uploads, then an empty bucket.
 
     Yield what could not be, in words.
     """
+    yield from _take_back_instances(target, [one for one in made if one.kind == "instance"])
     for one in made:
         match one.kind, one.names:
             case "image", {"name": name, "id": id_}:
@@ -114,6 +132,17 @@ def take_back(target: MagaluTarget, made: Sequence[Made]) -> Iterator[str]:
     for one in made:
         if one.kind == "bucket":
             target.delete_bucket(one.names["bucket"])
+
+
+def _take_back_instances(target: MagaluTarget, made: Sequence[Made]) -> Iterator[str]:
+    """An instance stands in the ledger as it was ordered, and a second time with its id: the second is the better one to ask by."""
+    best = {one.names["label"]: one.names for one in sorted(made, key=lambda one: "id" in one.names)}
+    for label, names in best.items():
+        if not target.launcher.delete(names["name"], label, names.get("id")):
+            yield (
+                f"an instance {names['name']} may have been ordered, and none bears the label {label}; "
+                "look for it: mgc vm instances list"
+            )
 
 
 def serve_sandbox(run: Run, folder: Path, say: Callable[[str], None]) -> None:
