@@ -9,6 +9,7 @@ COMMANDS = {
     "batch": "batch:batch",
     "bundle": "bundle:bundle",
     "clean": "clean:clean",
+    "completion": "completion:completion",
     "convert": "convert:convert",
     "dashboard": "dashboard:dashboard",
     "doctor": "doctor:doctor",
