@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.magalu import magalu_target
 from adapters.magalu.launches import mark_label
 from migrate.errors import TargetBusy, TargetError
 from migrate.job import Job, Jobs
@@ -17,7 +18,8 @@ from migrate.run import Run
 from migrate.source import Disk, Firmware, Vm
 from migrate.target import LaunchOptions, Requirements
 from migrate.wiring.request import VmRequest
-from tests.cloud import Cloud, Told, cloud
+from migrate.wiring.targets import take_back
+from tests.cloud import Cloud, Told, cloud, credentials, settings
 from tests.launches import active_image, http, launcher, put_key
 from tests.program import asked
 
@@ -162,6 +164,21 @@ def test_a_launch_that_fails_keeps_the_image_and_says_how_to_go_on(tmp_path: Pat
     assert f"Image erp01-image ({one.imported.id}) stays: the same command tries only the launch again." in str(
         caught.value
     )
+
+
+def test_clean_takes_an_unfinished_launch_back_and_says_where_it_cannot(tmp_path: Path) -> None:
+    with stage(tmp_path) as one:
+        one.there.faults.launch_status = "creating_error_capacity"
+        with pytest.raises(TargetError, match="creating_error_capacity"):
+            one.run_it()
+        (failed,) = {made.names["id"] for made in one.job.ledger.left() if "id" in made.names}
+        with magalu_target(one.run, one.there.region, credentials(), one.job.ledger, settings()) as target:
+            assert list(take_back(target, one.job.ledger.left())) == []
+            assert target.launcher.instance(failed) is None
+            assert one.job.ledger.left() == ()
+            one.job.ledger.will_make("instance", name="erp-01", label=mark_label(one.job.mark))
+            (said,) = take_back(target, one.job.ledger.left())
+    assert "an instance erp-01 may have been ordered" in said
 
 
 def test_a_source_that_tells_no_hardware_is_said(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 from adapters.magalu import find_credentials, magalu_target, region
 from adapters.magalu.credentials import Given
 from adapters.sandbox import Sandbox, sandbox
-from migrate.errors import MigrateError
+from migrate.errors import MigrateError, UsageError
 from migrate.run import Run
 from migrate.source import Firmware
 from migrate.target import Requirements
 from tests.cloud import SHA256, Notebook, box_credentials, qemu_img, s3, settings, uploaded
+from tests.launches import KEY
 
 pytestmark = pytest.mark.slow
 
@@ -153,3 +154,18 @@ def test_its_environment_is_all_that_another_terminal_needs(run: Run, box: Sandb
 def test_there_is_no_file_of_an_image_that_is_not_there(box: Sandbox) -> None:
     with pytest.raises(MigrateError, match="no active image 3c4f"):
         box.image_file("3c4f")
+
+
+def test_a_file_that_is_no_public_key_or_whose_name_is_taken_is_refused(box: Sandbox, tmp_path: Path) -> None:
+    for name, text in (("ops.pub", KEY), ("ops.pub", KEY), ("none.pub", "-----BEGIN OPENSSH PRIVATE KEY-----")):
+        (tmp_path / name).write_text(text)
+        if text == KEY:
+            box.put_key(tmp_path / name)
+        else:
+            with pytest.raises(UsageError, match="the sandbox answers 400"):
+                box.put_key(tmp_path / name)
+    (tmp_path / "ops.pub").write_text(KEY.replace("AAAA", "AAAB", 1))
+    with pytest.raises(UsageError, match="another key has this name"):
+        box.put_key(tmp_path / "ops.pub")
+    with pytest.raises(UsageError, match="FileNotFoundError"):
+        box.put_key(tmp_path / "missing.pub")
