@@ -109,13 +109,14 @@ class Once:
 
     def takes(self, vm: str, place: Place) -> bool | Mistake:
         """Whether a VM is new; False where the same entry names it by two ways, which is one VM. A mistake where another entry has it."""
-        first = self._vms.setdefault(vm, place)
-        if first is place:
+        first = self._vms.get(vm)
+        if first is None:
+            self._vms[vm] = place
             return True
         if first == place:
             return False
         hint = "Leave it out of one of them: `except` names what a pattern shall not take."
-        return Mistake(place, f"{quoted(vm)} is in the batch already, by line {first.line}", hint)
+        return Mistake(place, f"{one_line(vm)} is in the batch already, by line {first.line}", hint)
 
     def image(self, name: str, place: Place) -> Iterator[Mistake]:
         """Yield a mistake where an image of this name is to be made already."""

@@ -201,7 +201,8 @@ def _end_of(text: str) -> Place:
 def _unparsable(error: yaml.MarkedYAMLError) -> Mistake:
     mark, context = error.problem_mark or error.context_mark, error.context_mark
     place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-    began = f" ({error.context}, which begins in line {context.line + 1})" if error.context and context else ""
+    is_above = context is not None and context.line + 1 < place.line
+    began = f" ({error.context}, which begins in line {context.line + 1})" if context and is_above else ""
     return Mistake(
         place,
         f"this is no YAML: {error.problem}{began}",
