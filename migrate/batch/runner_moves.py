@@ -1,6 +1,9 @@
 """What a runner does with one VM: find its job, move it, take back what it made."""
 
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +16,7 @@ from migrate.wiring.guests import Host
 from migrate.wiring.migration import job_of, migrate_vm
 from migrate.wiring.request import VmRequest
 from migrate.wiring.sources import is_of_source, take_back_source
-from migrate.wiring.targets import place_of, take_back, target
+from migrate.wiring.targets import kept_sandbox, place_of, take_back, target
 
 
 class Mover(Protocol):
@@ -29,16 +32,29 @@ class Mover(Protocol):
         """What the job made is gone, and its folder. Raise MigrateError where something could not be taken back; the job still knows of it then."""
 
 
-class WiredMover:
-    """Moves VMs as `magalu-migrate vm` does."""
+@contextmanager
+def wired_mover() -> Iterator["WiredMover"]:
+    """Yield what moves VMs as `magalu-migrate vm` does. A sandbox that they needed ends with the block."""
+    box = _KeptSandbox()
+    try:
+        yield WiredMover(box)
+    finally:
+        box.end()
 
-    def __init__(self) -> None:
+
+class WiredMover:
+    """Make it with `wired_mover`."""
+
+    def __init__(self, box: "_KeptSandbox") -> None:
         self._host = Host()
+        self._box = box
 
     def job(self, run: Run, request: VmRequest, work: Path) -> Job:
         return job_of(run, request, work)
 
     def move(self, run: Run, job: Job, request: VmRequest, work: Path, sent: Callable[[int], object]) -> Outcome:
+        if request.sandbox:
+            self._box.need(work)
         return migrate_vm(run, job, request, work, self._host, sent=sent)
 
     def take_back(self, run: Run, job: Job, work: Path) -> None:
@@ -49,9 +65,51 @@ class WiredMover:
             here = [made for made in left if not is_of_source(made)]
             kept = list(take_back_source(run, job.request, there, job.ledger)) if there else []
             if here:
+                if job.request.get("region") == "sandbox":
+                    self._box.need(work)
                 with target(run, place_of(job.request, work), job.ledger) as opened:
                     for text in take_back(opened, here):
                         run.tell(Note(text, "warning"))
             if kept:
                 raise MigrateError("; ".join(map(shown, kept)), hint="Take it back by hand, or cancel the VM again.")
             job.delete()
+
+
+class _KeptSandbox:
+    """The sandbox, for several VMs at a time: the first one's must not end under the others. Its server dies with the thread that started it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failure: MigrateError | None = None
+
+    def need(self, work: Path) -> None:
+        """The sandbox of the work folder runs from now on. Raise MigrateError where it cannot."""
+        with self._lock:
+            if self._thread is not None:
+                return
+            ready = threading.Event()
+            self._failure = None
+            thread = threading.Thread(target=self._keep, args=(work, ready), name="sandbox", daemon=True)
+            thread.start()
+            ready.wait()
+            if self._failure is not None:
+                raise self._failure
+            self._thread = thread
+
+    def end(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _keep(self, work: Path, ready: threading.Event) -> None:
+        with tempfile.TemporaryDirectory(prefix="mm-") as scratch:
+            try:
+                with kept_sandbox(Run(Path(scratch)), work):
+                    ready.set()
+                    self._ended.wait()
+            except MigrateError as error:
+                self._failure = error
+            finally:
+                ready.set()

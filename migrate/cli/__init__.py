@@ -21,6 +21,7 @@ COMMANDS = {
     "sandbox": "sandbox:sandbox",
     "verify": "verify:verify",
     "vm": "vm:vm",
+    "worker": "worker:worker",
 }
 """Where each command is: a module of this package, loaded when it is asked for, and what it is called there."""
 

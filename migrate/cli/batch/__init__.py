@@ -5,9 +5,17 @@ import click
 from migrate.cli.commands import Commands
 
 COMMANDS = {
+    "add": "batch.add:add",
+    "cancel": "batch.control:cancel",
     "check": "batch.check:check",
+    "logs": "batch.logs:logs",
+    "pause": "batch.control:pause",
     "plan": "batch.plan:plan",
+    "resume": "batch.control:resume",
+    "retry": "batch.control:retry",
+    "run": "batch.run:run",
     "schema": "batch.schema:schema",
+    "status": "batch.status:status",
 }
 """Where each subcommand is, as in migrate.cli."""
 
@@ -19,4 +27,6 @@ def batch() -> None:
     \b
     Look first:     magalu-migrate batch check wave-2.yaml
     Preview all:    magalu-migrate batch plan wave-2.yaml --into previews
+    Do it:          magalu-migrate batch run wave-2.yaml
+    Watch it:       magalu-migrate batch status --watch
     """
