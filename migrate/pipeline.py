@@ -1,13 +1,14 @@
-"""The way of one VM: describe, freeze, repair, prove, transfer, import. Each stage's second call is cheap.
+"""The way of one VM: describe, freeze, repair, prove, transfer, import, launch. Each stage's second call is cheap.
 
 A stage's result is written down before the next starts, so that a second run of the same request goes on where the first one
 ended: whatever is finished and still true is not done again. Every refusal comes before anything is copied.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -16,14 +17,24 @@ from pydantic import JsonValue
 from migrate.blocks import Disk
 from migrate.boot_menu import version_key
 from migrate.convert import make_overlay, move_overlay
+from migrate.data_disks import (
+    DataDisks,
+    data_disk_reasons,
+    forget_data_disks,
+    leave_data_disks,
+    send_data_disk,
+    told_data_disks,
+    unsent,
+)
 from migrate.draft import Draft
 from migrate.effects import Finding, Severity
 from migrate.errors import GuestError, MigrateError, NotMigratable, PlanChanged, ProofFailed, Reason, TargetError
 from migrate.estimate import estimate
 from migrate.guest import Guest
 from migrate.job import Job
+from migrate.launch import Launch, launch_reasons, launched
 from migrate.login import login_user
-from migrate.nbd import counted, served
+from migrate.nbd import counted, counts_left, served
 from migrate.outcome import Frozen, Imported, JsonObject, Outcome, Proven, Repaired, Sent
 from migrate.preview import Approval, ChangesValue, Preview, changes_json, changes_value, kept_changes
 from migrate.qcow2 import Compression, packer
@@ -31,12 +42,12 @@ from migrate.remediate import preview as previewed
 from migrate.remediate import remediate, waived
 from migrate.remediation import Remediation, Settings
 from migrate.run import Note, Run
-from migrate.source import BlockSource, Firmware, Source, Vm, VmRef
+from migrate.source import BlockSource, Firmware, Source, Vm, VmRef, check_unchanged
 from migrate.space import immutable, shortages
 from migrate.stream import needed
 from migrate.target import Requirements, Target
 from migrate.text import counted as counted_noun
-from migrate.text import shown, size
+from migrate.text import size
 from migrate.transfer import Place, transfer
 
 
@@ -61,10 +72,14 @@ class Repair(Protocol):
 class Rooms(Protocol):
     """Opens the guest on a disk: to look at it, or to repair it on an overlay."""
 
-    def look(self, run: Run, uri: str, firmware: Firmware | None) -> AbstractContextManager[Guest]: ...
+    """`data` are the data disks; what is on them is known, and they are only read."""
+
+    def look(
+        self, run: Run, uri: str, firmware: Firmware | None, data: Sequence[str] = ()
+    ) -> AbstractContextManager[Guest]: ...
 
     def repair(
-        self, run: Run, uri: str, overlay: Path, firmware: Firmware | None
+        self, run: Run, uri: str, overlay: Path, firmware: Firmware | None, data: Sequence[str] = ()
     ) -> AbstractContextManager[Repair]: ...
 
 
@@ -77,7 +92,8 @@ class Prover(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the user wants of one VM. `name` is the image's; `prover` is None where no proof is wanted.
+    """What the user wants of one VM. `name` is the image's; `prover` is None where no proof is wanted, `launch` where no
+    instance is.
 
     `no_growth` holds the findings' codes that say that the root cannot grow: the proof does not ask for it then. `strict` refuses
     a guest with a warning that is not waived.
@@ -91,11 +107,12 @@ class Order:
     remediations: Sequence[Remediation]
     no_growth: frozenset[str] = frozenset()
     keep_object: bool = False
-    skip_data_disks: bool = False
+    data_disks: DataDisks = DataDisks.REFUSE
     compression: Compression = Compression.ZLIB
     keep_image: Path | None = None
     approved: Approval | None = None
     strict: bool = False
+    launch: Launch | None = None
 
 
 def look(
@@ -123,8 +140,9 @@ def _looked(
     with (
         source.frozen(token) as disks,
         _boot_disk(vm, disks).nbd() as uri,
+        served_all(disks[1:]) as data,
         _named(vm),
-        rooms.look(run, uri, vm.firmware) as guest,
+        rooms.look(run, uri, vm.firmware, data) as guest,
     ):
         with Disk(uri) as disk:
             read = needed(disk)
@@ -133,13 +151,14 @@ def _looked(
 
 @contextmanager
 def _named(vm: Vm) -> Iterator[None]:
-    """A guest that cannot be opened is refused by its VM's name; where the VM has further disks, they are named too."""
+    """A guest that cannot be opened is refused by its VM's name; where the VM has further disks, their numbers are explained."""
     try:
         yield
     except NotMigratable as refusal:
         if refusal.subject == vm.name:
             raise
-        more = [f'disk "{disk.name}" ({size(disk.size)}) of the VM was not looked at' for disk in vm.disks[1:]]
+        numbered = enumerate(vm.disks, 1) if vm.disks[1:] else ()
+        more = [f'disk {number} is "{disk.name}" ({size(disk.size)})' for number, disk in numbered]
         first, *others = refusal.reasons
         raise NotMigratable(vm.name, [replace(first, details=(*first.details, *more)), *others]) from refusal
 
@@ -147,7 +166,8 @@ def _named(vm: Vm) -> Iterator[None]:
 def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Preview:
     """Return the preview of an open guest."""
     changes = previewed(run, guest, remediations, settings)
-    more = (*immutable(guest, changes.effects), *shortages(guest.layout, changes.effects))
+    doubts = (Finding("", doubt.code, Severity.ERROR, doubt.text, doubt.remedy) for doubt in vm.doubts)
+    more = (*doubts, *immutable(guest, changes.effects), *shortages(guest.layout, changes.effects))
     changes = replace(changes, findings=(*changes.findings, *waived(more, settings.waive)))
     draft = Draft(guest)
     kernels = tuple(sorted(draft.names("/lib/modules"), key=version_key))
@@ -164,8 +184,12 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
         vm = outcome.vm = source.describe(order.ref)
         stage.summary = _described(vm)
     sent = job.result("transfer", Sent)
-    reasons = [] if order.skip_data_disks else _data_disk_reasons(vm)
+    reasons = data_disk_reasons(vm) if order.data_disks is DataDisks.REFUSE else []
+    reasons += [doubt for doubt in vm.doubts if doubt.code not in order.settings.waive]
     reasons += _target_reasons(order, vm.firmware, sent.bytes if sent else None)
+    needs = _needs(vm, vm.disks[0].size)
+    if order.launch is not None:
+        reasons += launch_reasons(run, job, order.launch, vm, needs)
     if reasons and source.freezes_nothing and job.result("remediate", Repaired) is None:
         reasons += _guest_reasons(run, job, source, vm, rooms, order)
     _refuse(vm.name, reasons)
@@ -176,9 +200,12 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
     outcome.repaired = job.needed("remediate", Repaired)
     outcome.proven = job.result("prove", Proven)
     outcome.sent = job.needed("transfer", Sent)
+    outcome.data_disks = told_data_disks(job, vm)
     outcome.bytes_read = job.bytes_read
     outcome.imported = imported
     outcome.status = "active"
+    if order.launch is not None:
+        outcome.launched = launched(run, job, order.launch, outcome, vm, needs, imported)
     return outcome
 
 
@@ -224,6 +251,7 @@ def _begin_again(job: Job, order: Order) -> None:
     job.forget("remediate", "prove", "transfer", "import")
     job.overlay.unlink(missing_ok=True)
     _place(job, order).forget()
+    forget_data_disks(job)
 
 
 def _place(job: Job, order: Order) -> Place:
@@ -236,6 +264,7 @@ def _imported_before(run: Run, job: Job, order: Order) -> Imported | None:
         return None
     if order.target.status(imported.id) == "active":
         run.tell(Note(f"image {imported.name} was imported by an earlier run"))
+        _settle(job, order, imported, job.needed("transfer", Sent))
         return imported
     run.tell(Note(f"image {imported.name} ({imported.id}) of an earlier run is gone; it is made anew", "warning"))
     _begin_again(job, order)
@@ -246,7 +275,9 @@ def _prepare(
     run: Run, job: Job, source: Source, token: str, rooms: Rooms, order: Order, outcome: Outcome, vm: Vm
 ) -> None:
     """The overlay is repaired, proven where that is wanted, and sent: whatever of it is not done."""
-    repaired = job.result("remediate", Repaired) if job.overlay.exists() else None
+    job.count_read(counts_left(job.folder))
+    # Where all of it is sent, the overlay is not needed: another host may have had it (a batch goes on without a dead one's disk).
+    repaired = job.result("remediate", Repaired) if job.overlay.exists() or _is_sent(job, order) else None
     if repaired is None:
         _begin_again(job, order)
     else:
@@ -257,13 +288,44 @@ def _prepare(
     if sent is not None and order.target.stored(sent.key, sent.mark) is None:
         job.forget("transfer")
         sent = None
-    if sent is not None and (order.prover is None or job.result("prove", Proven) is not None):
+    boots = sent is not None and (order.prover is None or job.result("prove", Proven) is not None)
+    left = unsent(job, vm, order.target) if order.data_disks is DataDisks.UPLOAD else ()
+    if boots and not left:
         return
-    with source.frozen(token) as disks, _boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as counted_uri:
+    with source.frozen(token) as disks:
+        still = partial(check_unchanged, source, token)
+        if not boots:
+            _prepare_boot_disk(run, job, disks, rooms, order, outcome, vm, repaired, still)
+        for number in left:
+            _send_data_disk(run, job, disks, order, outcome, number, still)
+
+
+def _is_sent(job: Job, order: Order) -> bool:
+    """Whether the repaired disk is an object, and booted where that is wanted."""
+    sent = job.result("transfer", Sent)
+    if sent is None or (order.prover is not None and job.result("prove", Proven) is None):
+        return False
+    return order.target.stored(sent.key, sent.mark) is not None
+
+
+def _prepare_boot_disk(
+    run: Run,
+    job: Job,
+    disks: Sequence[BlockSource],
+    rooms: Rooms,
+    order: Order,
+    outcome: Outcome,
+    vm: Vm,
+    repaired: Repaired | None,
+    still: Callable[[], None],
+) -> None:
+    with _boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as counted_uri:
         if repaired is None:
             make_overlay(run, job.overlay, counted_uri)
             try:
-                repaired = _repaired(run, job, rooms, order, outcome, vm, counted_uri)
+                with served_all(disks[1:]) as data, ExitStack() as stack:
+                    counted_data = [stack.enter_context(_counted(run, job, each)) for each in data]
+                    repaired = _repaired(run, job, rooms, order, outcome, vm, counted_uri, counted_data)
             except BaseException:
                 job.overlay.unlink(missing_ok=True)  # it holds a guest that is half repaired, or none
                 raise
@@ -271,8 +333,40 @@ def _prepare(
             move_overlay(run, job.overlay, counted_uri)
         with served(run, job.overlay) as merged:
             _prove(run, job, order, outcome, merged, repaired)
-            if sent is None:
-                _send(run, job, order, outcome, vm, merged, repaired)
+            if job.result("transfer", Sent) is None:
+                _send(run, job, order, outcome, vm, merged, repaired, still)
+
+
+def _send_data_disk(
+    run: Run,
+    job: Job,
+    disks: Sequence[BlockSource],
+    order: Order,
+    outcome: Outcome,
+    number: int,
+    still: Callable[[], None],
+) -> None:
+    """A data disk, by its number from 2 on, is an object beside the image, as it is: read once, packed, and sent while it is read."""
+    if len(disks) < number:
+        raise MigrateError(f"disk {number} of the VM was described, and only {len(disks)} disks were opened")
+    with (
+        _timed(run, outcome, f"data disk {number}") as stage,
+        disks[number - 1].nbd() as uri,
+        _counted(run, job, uri) as counted_uri,
+    ):
+        sent = send_data_disk(
+            run, job, counted_uri, order.target, order.name, number, stage.name, order.compression, still
+        )
+        stage.summary = (
+            f"{size(sent.bytes)} for a disk of {size(sent.virtual_bytes)}, as {sent.key} in bucket {sent.bucket}"
+        )
+
+
+@contextmanager
+def served_all(disks: Sequence[BlockSource]) -> Iterator[list[str]]:
+    """Serve disks, and yield their URIs."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(disk.nbd()) for disk in disks]
 
 
 @contextmanager
@@ -280,16 +374,18 @@ def _counted(run: Run, job: Job, uri: str) -> Iterator[str]:
     """What is read through the URI that the block sees is added to the job's count."""
     with ExitStack() as stack:
         stack.callback(lambda: job.count_read(disk.bytes_read))
-        disk = stack.enter_context(counted(run, uri))
+        disk = stack.enter_context(counted(run, uri, job.folder))
         yield disk.uri
 
 
-def _repaired(run: Run, job: Job, rooms: Rooms, order: Order, outcome: Outcome, vm: Vm, uri: str) -> Repaired:
+def _repaired(
+    run: Run, job: Job, rooms: Rooms, order: Order, outcome: Outcome, vm: Vm, uri: str, data: Sequence[str]
+) -> Repaired:
     """Look, refuse or repair, and look again: a repaired guest that still wants a change is not what was promised."""
     with (
         _timed(run, outcome, "remediate") as stage,
         _named(vm),
-        rooms.repair(run, uri, job.overlay, vm.firmware) as repair,
+        rooms.repair(run, uri, job.overlay, vm.firmware, data) as repair,
     ):
         before = examined(run, vm, repair.guest, order.remediations, order.settings)
         firmware = before.layout.firmware
@@ -339,13 +435,22 @@ def _prove(run: Run, job: Job, order: Order, outcome: Outcome, uri: str, repaire
     job.finish("prove", Proven(proof=proof))
 
 
-def _send(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm, uri: str, repaired: Repaired) -> None:
-    """Read the repaired disk once, pack it, and send it while it is read."""
+def _send(
+    run: Run,
+    job: Job,
+    order: Order,
+    outcome: Outcome,
+    vm: Vm,
+    uri: str,
+    repaired: Repaired,
+    still: Callable[[], None],
+) -> None:
+    """Read the repaired disk once, pack it, and send it while it is read; it is no object before `still` has said that it is one disk."""
     place = _place(job, order)
     with _timed(run, outcome, "transfer") as stage:
         if not place.journal.exists():
             _foretell(run, order, vm, uri, repaired.firmware)
-        made = transfer(run, uri, order.target, place, stage.name, order.compression)
+        made = transfer(run, uri, order.target, place, stage.name, order.compression, still)
         virtual_bytes = made.blocks.disk_bytes
         stage.summary = f"{size(made.stored.bytes)} for a disk of {size(virtual_bytes)}, as {made.stored.key} in bucket {made.stored.bucket}"
     made.blocks.write(job.blocks)
@@ -387,27 +492,40 @@ def _import(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm) -> Impor
                 name=order.name,
                 disk_sha256=sent.disk_sha256,
                 firmware=repaired.firmware,
-                requirements=Requirements(
-                    vcpu=vm.vcpus or 1,
-                    ram_gb=math.ceil((vm.memory_bytes or 1 << 30) / (1 << 30)),
-                    disk_gb=math.ceil(sent.virtual_bytes / 10**9),
-                ),
-                description=f"{vm.name} from {vm.origin}",
+                requirements=_needs(vm, sent.virtual_bytes),
+                description=f"{vm.name} from {vm.origin}" + (f": {vm.description}" if vm.description else ""),
             )
         except TargetError as error:
             kept = "Everything else is done and kept: run the same command again and only the import is tried."
             error.hint = f"{error.hint} {kept}" if error.hint else kept
             raise
         stage.summary = f"{image.name} is {image.status} ({image.id})"
-    job.ledger.gone("image", name=image.name)  # it is the user's now: `clean` must never take it back
-    if order.keep_object:
+    imported = Imported.of(image, object_kept=order.keep_object)
+    job.finish("import", imported)  # first: a run that ends before the object is gone must find that the image is there
+    _settle(job, order, imported, sent)
+    return imported
+
+
+def _settle(job: Job, order: Order, imported: Imported, sent: Sent) -> None:
+    """The image is the user's, and the object gone, or theirs, too. A second call finds nothing to do."""
+    if not any(made.kind in ("image", "upload", "object") for made in job.ledger.left()):
+        return
+    job.ledger.gone("image", name=imported.name)  # `clean` must never take it back
+    if imported.object_kept:
         for kind in ("upload", "object"):
-            job.ledger.gone(kind, bucket=sent.bucket, key=sent.key)  # it is the user's, too
+            job.ledger.gone(kind, bucket=sent.bucket, key=sent.key)
     else:
         order.target.discard(sent.ref)
-    imported = Imported.of(image, object_kept=order.keep_object)
-    job.finish("import", imported)
-    return imported
+    leave_data_disks(job)
+
+
+def _needs(vm: Vm, disk_bytes: int) -> Requirements:
+    """What an instance of the VM needs; the least there is of what the source does not say."""
+    return Requirements(
+        vcpu=vm.vcpus or 1,
+        ram_gb=math.ceil((vm.memory_bytes or 1 << 30) / (1 << 30)),
+        disk_gb=math.ceil(disk_bytes / 10**9),
+    )
 
 
 def refusals(findings: Iterable[Finding], *, strict: bool) -> list[Reason]:
@@ -445,17 +563,6 @@ def _kept_findings(job: Job, repaired: Repaired, settings: Settings) -> list[Fin
 
 def _target_reasons(order: Order, firmware: Firmware | None, bytes_: int | None) -> list[Reason]:
     return list(order.target.refuses(name=order.name, size_bytes=bytes_, firmware=firmware or Firmware.BIOS))
-
-
-def _data_disk_reasons(vm: Vm) -> list[Reason]:
-    return [
-        Reason(
-            "SRC-100",
-            f'disk "{shown(disk.name)}" ({size(disk.size)}) is a data disk: a Magalu image holds the boot disk only.',
-            "Leave it behind with --data-disks skip and copy its data by other means, or detach it first.",
-        )
-        for disk in vm.disks[1:]
-    ]
 
 
 def _check_plan(order: Order, vm: Vm, now: ChangesValue) -> None:

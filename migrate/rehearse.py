@@ -17,7 +17,7 @@ from migrate.errors import MigrateError
 from migrate.guest import Entry, File, Folder, Guest, Kind, Link, MakeSwapFile, Package, Rebuild
 from migrate.job import SCRATCH
 from migrate.nbd import served
-from migrate.pipeline import Rooms, look
+from migrate.pipeline import Rooms, look, served_all
 from migrate.preview import Preview, changes_value
 from migrate.preview.approval import differences
 from migrate.preview.rehearsal import INSTALLED, REMOVED, Drift, Explained, Rehearsal
@@ -56,18 +56,18 @@ def rehearse(
         with _frozen(source, said, ref) as disks:
             if not disks:
                 raise MigrateError(f"{said.vm.name} has no disk to read")
-            with disks[0].nbd() as uri:
+            with disks[0].nbd() as uri, served_all(disks[1:]) as data:
                 make_overlay(run, overlay, uri)
-                with run.stage("rehearse") as stage, rooms.repair(run, uri, overlay, said.vm.firmware) as repair:
+                with run.stage("rehearse") as stage, rooms.repair(run, uri, overlay, said.vm.firmware, data) as repair:
                     done = remediate(run, repair.guest, remediations, settings, stage.name)
                     left = previewed(run, repair.guest, remediations, settings)
                     repair.finish()
                     stage.summary = f"{counted(len(done.effects), 'change')} made on an overlay"
                 with (
                     run.stage("compare") as stage,
-                    rooms.look(run, uri, said.vm.firmware) as old,
+                    rooms.look(run, uri, said.vm.firmware, data) as old,
                     served(run, overlay) as merged,
-                    rooms.look(run, merged, said.vm.firmware) as new,
+                    rooms.look(run, merged, said.vm.firmware, data) as new,
                 ):
                     found = compared(said.changes, done, left, old, new)
                     stage.summary = found.summary

@@ -188,9 +188,11 @@ def keys_in(box: Sandbox, bucket: str, prefix: str) -> list[str]:
     return [one["Key"] for one in stored] + [one["Key"] for one in begun]
 
 
-def repaired_job(run: Run, work: Path, disk: Path, overlay: Path, name: str, cloud: Mapping[str, Any]) -> Job:
-    """The job that `vm DISK --name NAME` left which ended between repair and proof; `overlay` is its qcow2."""
-    request = VmRequest(address=str(disk), name=name)
+def repaired_job(
+    run: Run, work: Path, disk: Path, overlay: Path, name: str, cloud: Mapping[str, Any], **asked: Any
+) -> Job:
+    """The job that `vm DISK --name NAME` left which ended between repair and proof; `overlay` is its qcow2. `asked` are its other options."""
+    request = VmRequest(address=str(disk), name=name, **asked)
     with source_of(run, str(disk), None) as (source, ref):
         job = Jobs(work).find(ref.name, request.model_copy(update={"address": ref.address}).key(cloud))
         job.named(name)

@@ -22,7 +22,7 @@ from migrate.preview import Occasion, Preview, Screen
 from migrate.rehearse import rehearse
 from migrate.remediation import check_names
 from migrate.text import one_line
-from migrate.wiring.guests import REMEDIATIONS, Host, rooms
+from migrate.wiring.guests import REMEDIATIONS, Host, check_repairs, rooms
 
 NARROWEST = 60
 
@@ -65,6 +65,8 @@ def preview(
         names = [remediation.name for remediation in REMEDIATIONS]
         check_names("--diff", diff, names, "remediation", "`magalu-migrate remediations list` shows all.")
         _check_place(html)
+        if wants_rehearsal:
+            check_repairs(guest.room)
         where = rooms(Host(), guest.room, guest.offers, guest.root)
         ways = rehearse if wants_rehearsal else look
         with opened(run, address, guest.disk_format, options.work, guest.source) as (source, ref):
@@ -99,7 +101,8 @@ def _check_place(html: Path | None) -> None:
 def _command(address: str, options: GuestOptions, found: Preview) -> str | None:
     if not found.can_go or not found.changes.effects:
         return None
-    return f"magalu-migrate {shlex.join(['vm', address, *options.guest.words, '--approve', found.changes.plan])}"
+    data = ["--data-disks", "upload"] if found.vm.disks[1:] else []
+    return f"magalu-migrate {shlex.join(['vm', address, *options.guest.words, *data, '--approve', found.changes.plan])}"
 
 
 def _width() -> int:

@@ -14,7 +14,7 @@ from migrate.effects import Edit, Effect, Finding, LayoutEdit, PackageEdit, Rebu
 from migrate.guest import Folder, Link, Package
 from migrate.html import asset, environment, policy
 from migrate.preview.difference import difference
-from migrate.preview.preview import Preview, head
+from migrate.preview.preview import Preview, data_disks, head
 from migrate.preview.rehearsal import told
 from migrate.preview.screen import answer, entries, installed, without_folders
 from migrate.preview.summary import enclosing, layout_words, summary
@@ -92,6 +92,8 @@ def _rows(preview: Preview) -> Iterator[Row]:
         yield Row("Rebuild", f"{what.value}, because it {'; and '.join(whys)}")
     if preview.read_bytes is not None:
         yield Row("Read", f"at most {size(preview.read_bytes)} of the source's {size(preview.layout.disk_size)}")
+    for disk in data_disks(preview):
+        yield Row("Not in the image", disk.words)
     if found.download_bytes:
         yield Row("Fetch", f"{size(found.download_bytes)} of packages for the guest")
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from migrate.effects import Changes
-from migrate.guest import Layout, Os
+from migrate.guest import Filesystem, Layout, Os
 from migrate.preview.rehearsal import Rehearsal
-from migrate.source import Firmware, Vm
+from migrate.source import Disk, Firmware, Vm
 from migrate.text import one_line, size
 
 
@@ -45,6 +45,37 @@ class Preview:
         """What the file systems hold whose free space is known; None where none is."""
         known = [fs.size - fs.free for fs in self.layout.filesystems if fs.free is not None]
         return sum(known) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class DataDisk:
+    """A disk of the VM that no image holds: its number, from 2 on, and what has a superblock on it, volumes of its groups among them."""
+
+    number: int
+    disk: Disk
+    filesystems: tuple[Filesystem, ...]
+
+    @property
+    def words(self) -> str:
+        """What it is and what is on it, in a line."""
+        held = [_held(fs) for fs in self.filesystems] or ["nothing that is known"]
+        return one_line(f"disk {self.number}, {self.disk.name}, {size(self.disk.size)}: {'; '.join(held)}")
+
+
+def data_disks(preview: Preview) -> tuple[DataDisk, ...]:
+    """Return the VM's data disks in order."""
+    found = preview.layout.filesystems
+    return tuple(
+        DataDisk(number, disk, tuple(fs for fs in found if number - 1 in (fs.disk, *fs.disks)))
+        for number, disk in tuple(enumerate(preview.vm.disks, 1))[1:]
+    )
+
+
+def _held(fs: Filesystem) -> str:
+    kind = {"LVM2_member": "LVM", "linux_raid_member": "RAID", "crypto_LUKS": "LUKS-encrypted"}.get(fs.type, fs.type)
+    label = f'"{fs.label}"' if fs.label else ""
+    place = f"on {fs.mountpoint}" if fs.mountpoint and fs.mountpoint.startswith("/") else ""
+    return " ".join(word for word in (fs.device, kind, label, size(fs.size), place, fs.uuid or "") if word)
 
 
 def head(preview: Preview, *, named: bool = True) -> str:

@@ -24,7 +24,7 @@ from migrate.effects import (
 from migrate.guest import File, Folder, Link, Package, PackageChange
 from migrate.lines import WIDTH, Line, wrapped
 from migrate.preview.difference import difference
-from migrate.preview.preview import Preview, head
+from migrate.preview.preview import Preview, data_disks, head
 from migrate.preview.rehearsal import rehearsed
 from migrate.preview.summary import doubts, enclosing, layout_words, summary
 from migrate.remediation import Remediation
@@ -36,6 +36,9 @@ DIFF = 40
 """Of a longer diff the first lines are shown."""
 LONG = 200
 """Of a longer line in a diff the beginning is shown."""
+LEFT_OUT = "An image holds the boot disk only; these disks are not in it."
+SAY_SO = "`vm` sends them beside it with --data-disks upload, or leaves them behind with --data-disks skip."
+
 REASON_AT = 50
 """Where the reason stands when it fits beside the deed."""
 
@@ -67,6 +70,7 @@ def lines(preview: Preview, remediations: Sequence[Remediation], screen: Screen 
             yield from rehearsed(preview.rehearsal, width=screen.width)
         if preview.can_go:
             yield from _findings(changes.findings, screen)
+        yield from _data_disks(preview, screen)
         yield from _facts(changes.facts, screen)
     titles = {remediation.name: remediation.title for remediation in remediations}
     for by, found in groupby(changes.effects, key=lambda effect: effect.by):
@@ -161,6 +165,15 @@ def _findings(findings: Sequence[Finding], screen: Screen) -> Iterator[Line]:
         yield from wrapped(f"  {word:8}{finding.code:10}", told, style, width=screen.width)
         if finding.remedy:
             yield from wrapped(" " * 20, shown(hidden.sentence(finding.remedy)), width=screen.width)
+
+
+def _data_disks(preview: Preview, screen: Screen) -> Iterator[Line]:
+    found = data_disks(preview)
+    if found:
+        yield Line()
+        yield from wrapped("", f"{LEFT_OUT} {SAY_SO}", width=screen.width)
+    for disk in found:
+        yield from wrapped("  ", disk.words, width=screen.width)
 
 
 def _facts(facts: Sequence[Fact], screen: Screen) -> Iterator[Line]:

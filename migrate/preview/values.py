@@ -24,9 +24,9 @@ from migrate.effects import (
     Severity,
 )
 from migrate.errors import MigrateError
-from migrate.guest import DropPartition, Entry, File, Folder, LayoutChange, Link, MakeSwapFile, Package
+from migrate.guest import DropPartition, Entry, File, Filesystem, Folder, LayoutChange, Link, MakeSwapFile, Package
 from migrate.preview.difference import difference
-from migrate.preview.preview import Occasion, Preview
+from migrate.preview.preview import Occasion, Preview, data_disks
 from migrate.preview.rehearsal import OWN_FILES, Rehearsal
 from migrate.preview.summary import Summary, summary
 from migrate.text import shown
@@ -241,6 +241,17 @@ class OccasionValue(_Model):
     """Of magalu-migrate."""
 
 
+class DataDiskValue(_Model):
+    """A disk of the VM that no image holds."""
+
+    disk: int
+    """From 2 on: the boot disk is the first."""
+    name: Text
+    bytes: int
+    filesystems: tuple[FilesystemValue, ...]
+    """What has a superblock on it, volumes of its groups among them."""
+
+
 class GuestValue(_Model):
     """What a VM is."""
 
@@ -254,6 +265,8 @@ class GuestValue(_Model):
     login: Text | None
     """Whom the key will admit; null where that is not known."""
     filesystems: tuple[FilesystemValue, ...]
+    """On all disks."""
+    data_disks: tuple[DataDiskValue, ...]
 
 
 class PreviewValue(GuestValue):
@@ -318,12 +331,22 @@ def _guest(preview: Preview) -> GuestValue:
         disk_bytes=layout.disk_size,
         kernels=preview.kernels,
         login=preview.login,
-        filesystems=tuple(
-            FilesystemValue(
-                device=fs.device, type=fs.type, bytes=fs.size, uuid=fs.uuid, label=fs.label, mountpoint=fs.mountpoint
+        filesystems=tuple(map(_filesystem, layout.filesystems)),
+        data_disks=tuple(
+            DataDiskValue(
+                disk=disk.number,
+                name=disk.disk.name,
+                bytes=disk.disk.size,
+                filesystems=tuple(map(_filesystem, disk.filesystems)),
             )
-            for fs in layout.filesystems
+            for disk in data_disks(preview)
         ),
+    )
+
+
+def _filesystem(fs: Filesystem) -> FilesystemValue:
+    return FilesystemValue(
+        device=fs.device, type=fs.type, bytes=fs.size, uuid=fs.uuid, label=fs.label, mountpoint=fs.mountpoint
     )
 
 

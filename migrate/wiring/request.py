@@ -8,9 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from migrate.codes import check_waivers
+from migrate.data_disks import DataDisks
 from migrate.errors import UsageError
 from migrate.qcow2 import Compression
 from migrate.remediation import Profile, Settings, check_names
+from migrate.target import LaunchOptions
 from migrate.wiring.guests import REMEDIATIONS, Offers, offers
 from migrate.wiring.sources import SourceOptions, is_live
 
@@ -93,14 +95,24 @@ class VmRequest(GuestRequest):
     prove: bool = True
     strict: bool = False
     keep_object: bool = False
-    data_disks: str = "refuse"
+    data_disks: DataDisks = DataDisks.REFUSE
     size_limit: int = 20 * 10**9
     bandwidth: int | None = None
     keep_image: Path | None = None
     compression: Compression = Compression.ZLIB
+    launch: LaunchOptions | None = None
+
+    @property
+    def sandbox_key(self) -> Path | None:
+        """The file of a public key that the sandbox is to have, named after the file; the real cloud has its own."""
+        named = self.launch.ssh_key if self.launch and self.sandbox else ""
+        return Path(named).expanduser() if named.endswith(".pub") else None
 
     def key(self, cloud: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        """Everything that makes two requests the same job. What is waived changes nothing in the image; it is kept with the findings."""
+        """Everything that makes two requests the same job. What is waived changes nothing in the image; it is kept with the findings.
+
+        Nor does a launch: the same words with --launch behind them find the finished image, and launch it.
+        """
         return {
             "address": self.address,
             "format": self.disk_format,
@@ -108,6 +120,7 @@ class VmRequest(GuestRequest):
             "image": self.name,
             **({"source": self.source.request()} if is_live(self.address) else {}),
             **cloud,
+            **({"data_disks": "upload"} if self.data_disks is DataDisks.UPLOAD else {}),
             "profile": self.profile.value,
             "skip": [*sorted(set(self.skip))],
             "ask": [*sorted(set(self.ask))],
