@@ -145,6 +145,13 @@ def _take_back_instances(target: MagaluTarget, made: Sequence[Made]) -> Iterator
             )
 
 
+@contextmanager
+def kept_sandbox(run: Run, work: Path) -> Iterator[None]:
+    """The sandbox of a work folder runs while the block lasts, so that several who use it at a time come and go. Its server ends with this thread."""
+    with open_sandbox(run, work / "sandbox"):
+        yield
+
+
 def serve_sandbox(run: Run, folder: Path, say: Callable[[str], None]) -> None:
     """Run the sandbox until the user stops it, and say what is asked of it."""
 
