@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,13 +18,22 @@ from tests.live_vms import LiveVm
 from tests.program import asked
 
 MOMENTS = 20
-PATIENCE_S = 2.0
-LOADED = ["__main__", "adapters.azure", "adapters.vmware", "migrate.cli.convert", "migrate.cli.vm", "tests.live_vms"]
+PATIENCE_S = 30.0
+LOADED = [
+    "__main__",
+    "adapters.azure",
+    "adapters.vmware",
+    "migrate.cli.convert",
+    "migrate.cli.vm",
+    "tests.aws_journeys",
+    "tests.live_vms",
+]
 
 Held = TypeVar("Held")
 
-_FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(LOADED)
+FORKS = get_context("forkserver")
+"""There is one server of forks in a process, and it loads what is said before its first."""
+FORKS.set_forkserver_preload(LOADED)
 
 
 def held_after_kills(folder: Path, *lives: LiveVm, held: Callable[[], Held], settle: float = 0.0) -> Iterator[Held]:
@@ -33,7 +43,7 @@ def held_after_kills(folder: Path, *lives: LiveVm, held: Callable[[], Held], set
     job is left. `settle` is how long a request that was on its way may take, in seconds.
     """
     before = held()
-    warm = _FORKS.Process(target=str)
+    warm = FORKS.Process(target=str)
     warm.start()
     warm.join()
     whole = [_run(live, folder, None) for live in lives]
@@ -50,6 +60,15 @@ def held_after_kills(folder: Path, *lives: LiveVm, held: Callable[[], Held], set
         assert list(Jobs(folder / "work").all()) == []
 
 
+def killed_when(live: LiveVm, folder: Path, is_reached: Callable[[], bool]) -> None:
+    """Convert the VM until something is reached; there the program is killed. What it said is in the folder's file `said`."""
+    process = _started(live, folder)
+    _wait_until(is_reached, "what was to be reached")
+    assert process.is_alive(), (folder / "said").read_text()
+    process.kill()
+    process.join()
+
+
 def _wait_until(holds: Callable[[], bool], what: str) -> None:
     """What a cloud was told to end may take it a moment."""
     deadline = time.monotonic() + PATIENCE_S
@@ -60,16 +79,21 @@ def _wait_until(holds: Callable[[], bool], what: str) -> None:
 
 def _run(live: LiveVm, folder: Path, until: float | None) -> float:
     """Start the program; return after how many seconds it was killed, or ended by itself, which must be well."""
-    words = ["convert", *live.words, str(folder / "out.qcow2"), "--force", "--work", str(folder / "work")]
     begun = time.monotonic()
-    process = _FORKS.Process(target=_program, args=(words, {**live.variables, "TMPDIR": str(folder)}, folder / "said"))
-    process.start()
+    process = _started(live, folder)
     process.join(until)
     if until is not None:
         process.kill()
         process.join()
     assert process.exitcode in ((0,) if until is None else (0, -signal.SIGKILL)), (folder / "said").read_text()
     return time.monotonic() - begun
+
+
+def _started(live: LiveVm, folder: Path) -> ForkServerProcess:
+    words = ["convert", *live.words, str(folder / "out.qcow2"), "--force", "--work", str(folder / "work")]
+    process = FORKS.Process(target=_program, args=(words, {**live.variables, "TMPDIR": str(folder)}, folder / "said"))
+    process.start()
+    return process
 
 
 def _program(words: list[str], variables: Mapping[str, str], said: Path) -> None:

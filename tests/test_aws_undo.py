@@ -1,9 +1,7 @@
 """What is made in AWS is taken back, whatever happens in between; and nothing else is."""
 
-import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,14 @@ import pytest
 from adapters.aws import aws_source
 from fixtures.emulators.aws import GIB, REGION, Account
 from migrate.address import parse
-from migrate.job import Ledger
+from migrate.job import Jobs, Ledger
 from migrate.ledger import Made
 from migrate.run import Run
-from tests.aws_journeys import QUICK
+from tests.aws_journeys import QUICK, journeys
+from tests.killed import FORKS, MOMENTS
+from tests.program import asked
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parent.parent
-MOMENTS = 10
 
 
 def seed(folder: Path) -> Path:
@@ -33,30 +31,42 @@ def seed(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", range(MOMENTS))
-def test_after_a_kill_at_any_moment_and_an_undo_the_account_holds_what_it_held(
-    aws_account: Account, run: Run, tmp_path: Path, number: int
+def test_after_a_kill_at_any_moment_and_a_clean_the_account_holds_what_it_held(
+    aws_account: Account, run: Run, tmp_path: Path
 ) -> None:
-    disk = seed(tmp_path)
-    instance = aws_account.instance("killed", disk, disk)
-    before = aws_account.snapshots()
-    argv = [sys.executable, "-m", "tests.aws_journeys", str(run.work), f"aws://{REGION}/{instance}"]
-    environment = os.environ | aws_account.variables
-    with subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
-        time.sleep(random.Random(number).uniform(0, 0.6))  # noqa: S311
+    """A process that makes, reads and gives back is killed, by EBS direct and by export in turn."""
+    disk, work = seed(tmp_path), run.work
+    aws_account.exporter()
+    bucket = aws_account.bucket("exports-killed")
+    ways = (
+        (f"aws://{REGION}/{aws_account.instance('killed', disk, disk)}", None),
+        (f"aws://{REGION}/{aws_account.instance('killed-export', disk)}", bucket),
+    )
+    before = aws_account.holds(bucket)
+    moments = random.Random(4)  # noqa: S311
+    left = []
+    aws_account.faults(exporting=0.1)
+    for number in range(MOMENTS):
+        ready = FORKS.Event()
+        child = FORKS.Process(
+            target=journeys, args=(work, *ways[number % len(ways)], aws_account.variables, ready), daemon=True
+        )
+        child.start()
+        assert ready.wait(60)
+        time.sleep(moments.uniform(0, 0.6))
         child.kill()
-    time.sleep(0.1)  # a request that was on its way is answered all the same
-    ledger = Ledger(run.work / "ledger.jsonl")
-    with (
-        aws_account.environment(),
-        aws_source(run, parse(f"aws://{REGION}/{instance}"), ledger, patience=QUICK) as source,
-    ):
-        assert list(source.undo(ledger.left())) == []
-        assert aws_account.snapshots() == before
-        assert ledger.left() == ()
-        assert list(source.undo(ledger.left())) == []
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        time.sleep(0.1)  # a request that was on its way is answered all the same
+        left.append(aws_account.holds(bucket) - before)
+        cleaned = asked("clean", "--work", work, env=aws_account.variables)
+        assert cleaned.code == 0, (number, cleaned)
+        assert aws_account.holds(bucket) == before, number
+        assert list(Jobs(work).all()) == []
+    aws_account.faults()
+    kinds = {one.partition("-")[0].partition("/")[0] for each in left for one in each}
+    assert sum(map(bool, left)) >= MOMENTS // 2
+    assert {"snap", "ami", "magalu"} <= kinds, "an object's key begins with magalu-migrate"
 
 
 def test_undo_touches_only_what_carries_the_mark_of_this_job(aws_account: Account, run: Run, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An AWS region as a LiveSource: aws://REGION/i-…, ami-…, snap-…; in lists also aws://REGION/NAME-GLOB, by Name tag."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -197,18 +198,20 @@ class AwsSource:
             self._snapshots_of(mark).delete()
 
     def undo(self, made: Sequence[Made]) -> Iterator[str]:
+        begun = time.monotonic()
         for one in sorted(made, key=lambda one: GONE_FIRST.index(one.kind) if one.kind in GONE_FIRST else 0):
             of, job = one.names.get("of", ""), one.names.get("job", "")
+            seen = time.monotonic() - begun > self._patience.settle  # what a dying run made shows by then
             try:
                 match one.kind, one.names:
                     case _, {"region": region} if region != self._account.region:
                         yield f"{one.kind} {'/'.join(one.names.values())} is not of {self._account.region}: it was left as it is"
                     case "aws/export", {"of": of, "job": job, "bucket": bucket}:
-                        self._exports_of(Mark(of, job), bucket).delete(seen=False)
+                        self._exports_of(Mark(of, job), bucket).delete(seen=seen)
                     case "aws/image", {"of": of, "job": job}:
-                        self._images_of(Mark(of, job)).delete(seen=False)
+                        self._images_of(Mark(of, job)).delete(seen=seen)
                     case "aws/snapshots", {"of": of, "job": job}:
-                        self._snapshots_of(Mark(of, job)).delete(seen=False)
+                        self._snapshots_of(Mark(of, job)).delete(seen=seen)
                     case _:
                         yield f"{one.kind} {'/'.join(one.names.values())} is nothing that this version makes: it was left as it is"
             except SourceError as error:
