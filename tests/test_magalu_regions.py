@@ -1,7 +1,7 @@
 import pytest
 
 from adapters.magalu import region
-from adapters.magalu.regions import Region
+from adapters.magalu.regions import Region, Service
 from migrate.errors import UsageError
 
 
@@ -43,3 +43,15 @@ def test_only_https_or_this_machine_is_spoken_to(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost:8080"])
 def test_plain_http_is_taken_on_this_machine(url: str) -> None:
     assert region("br-se1", api_url=url, s3_url=url).is_loopback
+
+
+def test_each_service_has_its_address() -> None:
+    found = {(name, service): region(name).url(service) for name in ("br-ne1", "br-mgl1") for service in Service}
+    assert found == {
+        ("br-ne1", Service.COMPUTE): "https://api.magalu.cloud/br-ne1/compute",
+        ("br-ne1", Service.NETWORK): "https://api.magalu.cloud/br-ne1/network",
+        ("br-ne1", Service.PROFILE): "https://api.magalu.cloud/profile",
+        ("br-mgl1", Service.COMPUTE): "https://api.magalu.cloud/br-se-1/compute",
+        ("br-mgl1", Service.NETWORK): "https://api.magalu.cloud/br-se-1/network",
+        ("br-mgl1", Service.PROFILE): "https://api.magalu.cloud/profile",
+    }

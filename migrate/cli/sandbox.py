@@ -12,7 +12,7 @@ from migrate.wiring.targets import serve_sandbox
 @click.command(short_help="Run a Magalu Cloud on this machine.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), help="Keep the sandbox's state here.")
 def sandbox(folder: Path | None) -> None:
-    """Run a Magalu Cloud on this machine, until Ctrl-C: object storage and custom images, on loopback only.
+    """Run a Magalu Cloud on this machine, until Ctrl-C: object storage, custom images and instances, on loopback only.
 
     \b
     Example: magalu-migrate sandbox --folder ./sandbox
