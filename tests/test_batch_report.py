@@ -12,8 +12,12 @@ from defusedxml.ElementTree import fromstring
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from migrate.batch.facts import BatchFacts, VmState
+from migrate.batch.model import Batch, PlannedVm
 from migrate.batch.report import csv, html, junit, to_json
+from migrate.batch.store import open_store
+from migrate.wiring.request import VmRequest
 from tests.batch_facts import hostile_batch, many, night
+from tests.program import asked
 
 
 def test_csv_has_a_line_for_each_vm_and_none_can_become_a_formula() -> None:
@@ -143,3 +147,25 @@ def test_on_paper_a_small_batch_is_unfolded_and_a_large_one_is_a_table(browser: 
             assert page.locator("details.vm .facts").first.is_visible() is unfolded
             assert not page.locator("#filter").is_visible()
             assert page.pdf().startswith(b"%PDF")
+
+
+def test_batch_report_writes_all_four_files(tmp_path: Path) -> None:
+    vm = PlannedVm(id="erp01", request=VmRequest(address="erp01.ova"), source="files", target="sandbox")
+    with open_store(None, tmp_path / "work") as store:
+        store.submit(Batch(name="wave-2", vms=(vm,)))
+    answer = asked("batch", "report", "--into", tmp_path / "out", "--work", tmp_path / "work")
+    assert answer.code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.xml",
+    ]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["vms"][0]["id"] == "erp01"
+
+
+def test_a_report_of_a_batch_that_there_is_not_is_wrong_usage(tmp_path: Path) -> None:
+    answer = asked("batch", "report", "wave-9", "--into", tmp_path / "out", "--work", tmp_path)
+    assert answer.code == 2
+    assert "there is no batch wave-9" in answer.err
+    assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ import click
 
 from migrate.batch.dashboard import serve
 from migrate.batch.store import open_store
+from migrate.cli.batch.options import database_option
 from migrate.cli.options import work_option
 from migrate.cli.terminal import print_lines, running
 from migrate.lines import Line
@@ -13,7 +14,7 @@ from migrate.lines import Line
 
 @click.command(short_help="Show batches as a page that updates by itself.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1. Default: a free one.")
-@click.option("--database", metavar="URL", help="postgresql://USER@HOST/NAME. Default: the work folder's own.")
+@database_option
 @click.option(
     "--allow-control", is_flag=True, help="Let whoever has the page's address pause, resume, retry and cancel."
 )

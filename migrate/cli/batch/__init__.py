@@ -11,6 +11,7 @@ COMMANDS = {
     "logs": "batch.logs:logs",
     "pause": "batch.control:pause",
     "plan": "batch.plan:plan",
+    "report": "batch.report:report",
     "resume": "batch.control:resume",
     "retry": "batch.control:retry",
     "run": "batch.run:run",
