@@ -22,6 +22,7 @@ from adapters.magalu import Credentials, Region, Settings, region
 from adapters.magalu.api import Api, Pace
 from adapters.magalu.images import ImageOrder, Images
 from adapters.magalu.imports import Importer, Patience, marked
+from adapters.magalu.launches import LaunchPatience
 from adapters.magalu.uploads import MIN_PART
 from adapters.sandbox import Exchange, Faults, Sandbox
 from adapters.sandbox.api import ImageApi, served
@@ -200,7 +201,8 @@ def s3(box: Sandbox) -> "S3Client":
 
 
 def settings(bucket: str | None = "target-of-the-tests", patience: Patience = IMPATIENT) -> Settings:
-    return Settings(bucket=bucket, part_bytes=MIN_PART, patience=patience, pace=QUICK)
+    launch = LaunchPatience(poll=0.02, deadline=10, lookup=0.3, grace=0.2)
+    return Settings(bucket=bucket, part_bytes=MIN_PART, patience=patience, launch_patience=launch, pace=QUICK)
 
 
 @contextmanager

@@ -9,10 +9,10 @@ import pytest
 from adapters.magalu import find_credentials, magalu_target, region
 from adapters.magalu.credentials import Given
 from adapters.sandbox import Sandbox, sandbox
-from migrate.errors import MigrateError, UsageError
+from migrate.errors import MigrateError, TargetError, UsageError
 from migrate.run import Run
 from migrate.source import Firmware
-from migrate.target import Requirements
+from migrate.target import InstanceOrder, LaunchOptions, Requirements
 from tests.cloud import SHA256, Notebook, box_credentials, qemu_img, s3, settings, uploaded
 from tests.launches import KEY
 
@@ -169,3 +169,21 @@ def test_a_file_that_is_no_public_key_or_whose_name_is_taken_is_refused(box: San
         box.put_key(tmp_path / "ops.pub")
     with pytest.raises(UsageError, match="FileNotFoundError"):
         box.put_key(tmp_path / "missing.pub")
+
+
+def test_a_disk_that_is_too_large_for_the_machine_type_is_told_as_the_instance_s_failure(
+    run: Run, box: Sandbox, tmp_path: Path
+) -> None:
+    qemu_img("create", "-f", "qcow2", tmp_path / "image.qcow2", "11G")
+    (tmp_path / "large.pub").write_text(KEY)
+    box.put_key(tmp_path / "large.pub")
+    where = region("br-se1", api_url=box.api_url, s3_url=box.s3_url)
+    order = InstanceOrder("large", "large", LaunchOptions("large", "BV1-1-10"), NEEDS, 10 << 30)
+    with magalu_target(run, where, box_credentials(box), Notebook(), settings("large")) as opened:
+        stored = uploaded(opened, tmp_path / "image.qcow2", "k")
+        image = opened.import_image(
+            stored, name="large", disk_sha256=SHA256, firmware=Firmware.BIOS, requirements=NEEDS, description="d"
+        )
+        with pytest.raises(TargetError, match="has 11811160064 bytes, and the machine type's 10 GiB") as caught:
+            opened.launcher.launch(order, image.id)
+    assert "ended as error, creating_error" in str(caught.value)

@@ -1,15 +1,18 @@
 """The sandbox's instances as an API: none of them has a machine here (tests/test_vm.py launches a real guest)."""
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 from jsonschema import Draft4Validator
 
 from adapters.sandbox.hypervisor import QUOTA
+from adapters.sandbox.relay import relayed
 from migrate.run import Run
 from tests.cloud import Cloud, cloud
 from tests.launches import KEY, ORDER, active_image, http, launcher, put_key
@@ -179,3 +182,28 @@ def test_no_guest_outlives_the_sandbox(run: Run, tmp_path: Path) -> None:
     assert (after[ran]["state"], after[ran]["status"]) == ("stopped", "completed")
     assert (after[booted]["state"], after[booted]["status"]) == ("error", "creating_error")
     assert json.loads((tmp_path / "rack.json").read_text())["instances"][0]["public_ipv4"] is None
+
+
+def test_the_relay_passes_bytes_both_ways_until_its_block_is_left() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as guest:
+        port = _free_port()
+        with relayed(lambda: socket.create_connection(guest.getsockname()), "127.0.0.1", port) as address:
+            assert address == "127.0.0.1"
+            with socket.create_connection((address, port), timeout=10) as client:
+                inside, _ = guest.accept()
+                with inside:
+                    inside.sendall(b"SSH-2.0-guest")
+                    assert client.recv(64) == b"SSH-2.0-guest"
+                    client.sendall(b"SSH-2.0-client")
+                    assert inside.recv(64) == b"SSH-2.0-client"
+                    client.close()
+                    assert inside.recv(64) == b""
+            with relayed(lambda: None, "127.0.0.1", port) as other:
+                assert other is None  # somebody listens there already
+        with pytest.raises(ConnectionError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

@@ -128,8 +128,8 @@ class Hypervisor:
         except Stopped:
             if self._is(instance.id, "running"):
                 self._rack.change(instance.id, state="stopped", public_ipv4=None)
-        except MigrateError as error:
-            failure = Failure(slug="create_instance.guest", message=error.message[:500])
+        except (MigrateError, OSError) as error:
+            failure = Failure(slug="create_instance.guest", message=str(error)[:500])
             self._rack.change(instance.id, state="error", status="creating_error", error=failure, public_ipv4=None)
         finally:
             with on.lock:
