@@ -18,8 +18,8 @@ from migrate.run import Run
 from migrate.source import Disk, Firmware, Vm
 from migrate.target import LaunchOptions, Requirements
 from migrate.wiring.request import VmRequest
-from migrate.wiring.targets import take_back
-from tests.cloud import Cloud, Told, cloud, credentials, settings
+from migrate.wiring.targets import Place, take_back, target
+from tests.cloud import API_KEY, KEY_ID, KEY_SECRET, Cloud, Told, cloud, credentials, settings
 from tests.launches import active_image, http, launcher, put_key
 from tests.program import asked
 
@@ -127,6 +127,31 @@ def test_a_run_that_was_killed_before_it_gave_the_instance_to_the_user_gives_it_
         assert one.job.is_done
 
 
+@pytest.mark.parametrize("lines", [1, 2], ids=["before it heard the id", "before it ran"])
+def test_the_instance_of_a_killed_run_is_found_by_what_the_ledger_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    with stage(tmp_path) as one:
+        first = one.run_it()
+        ledger = one.job.folder / "ledger.jsonl"
+        ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:lines]))
+        one.job.forget("launch")
+        for name, value in {
+            "MGC_API_KEY": API_KEY,
+            "MGC_OBJ_KEY_ID": KEY_ID,
+            "MGC_OBJ_KEY_SECRET": KEY_SECRET,
+            "MAGALU_MIGRATE_API_URL": one.there.api_url,
+            "MAGALU_MIGRATE_S3_URL": one.there.files_url,
+        }.items():
+            monkeypatch.setenv(name, value)
+        with target(one.run, Place(False, "br-se1", None, 1 << 30, tmp_path), one.job.ledger) as opened:
+            again = replace(one, launch=replace(one.launch, launcher=opened.launcher))
+            assert launch_reasons(one.run, one.job, again.launch, VM, NEEDS) == []
+            assert again.run_it() == first
+        assert one.made == 1
+        assert one.job.is_done
+
+
 def test_an_instance_that_somebody_deleted_is_launched_anew(tmp_path: Path) -> None:
     told = Told()
     with stage(tmp_path, told) as one:
@@ -172,12 +197,12 @@ def test_clean_takes_an_unfinished_launch_back_and_says_where_it_cannot(tmp_path
         with pytest.raises(TargetError, match="creating_error_capacity"):
             one.run_it()
         (failed,) = {made.names["id"] for made in one.job.ledger.left() if "id" in made.names}
-        with magalu_target(one.run, one.there.region, credentials(), one.job.ledger, settings()) as target:
-            assert list(take_back(target, one.job.ledger.left())) == []
-            assert target.launcher.instance(failed) is None
+        with magalu_target(one.run, one.there.region, credentials(), one.job.ledger, settings()) as opened:
+            assert list(take_back(opened, one.job.ledger.left())) == []
+            assert opened.launcher.instance(failed) is None
             assert one.job.ledger.left() == ()
             one.job.ledger.will_make("instance", name="erp-01", label=mark_label(one.job.mark))
-            (said,) = take_back(target, one.job.ledger.left())
+            (said,) = take_back(opened, one.job.ledger.left())
     assert "an instance erp-01 may have been ordered" in said
 
 
