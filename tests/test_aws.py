@@ -121,16 +121,23 @@ def test_an_encrypted_volume_asks_for_its_key(account: Account, run: Run, seeds:
     id_ = account.instance("sealed", seeds[0])
     ec2 = account.ec2
     zone = ec2.describe_instances(InstanceIds=[id_])["Reservations"][0]["Instances"][0]["Placement"]["AvailabilityZone"]
-    volume = ec2.create_volume(Size=1, AvailabilityZone=zone, Encrypted=True)["VolumeId"]
+    key = account.kms.create_key()["KeyMetadata"]["Arn"]
+    volume = ec2.create_volume(Size=1, AvailabilityZone=zone, Encrypted=True, KmsKeyId=key)["VolumeId"]
     ec2.attach_volume(VolumeId=volume, InstanceId=id_, Device="/dev/sdf")
     with account.environment(), opened(run, id_) as source:
         assert [disk.name for disk in described(source).disks] == ["sda1", "sdf"]
         account.faults(deny=["kms:DescribeKey"])
         with pytest.raises(NotMigratable) as refusal:
             described(source)
-    assert codes(refusal.value) == ["EC2-003"]
+        account.faults()
+        account.kms.disable_key(KeyId=key.rpartition("/")[2])
+        with pytest.raises(NotMigratable) as disabled:
+            described(source)
+    assert codes(refusal.value) == codes(disabled.value) == ["EC2-003"]
     assert "the credentials lack kms:DescribeKey" in refusal.value.reasons[0].text
     assert "kms:Decrypt" in str(refusal.value.reasons[0].remedy)
+    assert f"volume {volume} is encrypted with" in disabled.value.reasons[0].text
+    assert disabled.value.reasons[0].text.endswith("which is Disabled")
 
 
 def test_three_hundred_instances_are_listed_in_a_handful_of_requests(account: Account, run: Run) -> None:
@@ -343,6 +350,34 @@ def test_tokens_that_expire_are_listed_again_once_for_all_threads(
             list(pool.map(lambda index: disk.read(index * BLOCK, 512), (1, 2, 9, 10, 700, 701, 2047)))
         assert account.counts()["ebs:ListSnapshotBlocks"] <= 2
         compare(run, uri, seeds[0])
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("denied", "read block 700 of snap-.*: the credentials lack ebs:GetSnapshotBlock"),
+        ("deleted", "snap-.* is gone: somebody has deleted it"),
+        ("throttled for good", "read block 700 of snap-.*: AWS takes no more requests now"),
+    ],
+)
+def test_a_disk_that_cannot_be_read_to_its_end_is_an_error_in_words(
+    account: Account, run: Run, seeds: tuple[Path, Path], what: str, error: str
+) -> None:
+    before = account.snapshots()
+    with pytest.raises(SourceError, match=error), frozen(account, run, seeds[0]) as uri, Opened(uri) as disk:
+        disk.read(0, 4096)
+        match what:
+            case "denied":
+                account.faults(deny=["ebs:GetSnapshotBlock"])
+            case "deleted":
+                (snapshot,) = account.snapshots() - before
+                account.ec2.delete_snapshot(SnapshotId=snapshot)
+            case _:
+                account.faults(throttle={"ebs:GetSnapshotBlock": 1000})
+        disk.read(700 * BLOCK, 4096)
+    account.faults()
+    for snapshot in account.snapshots() - before:
+        account.ec2.delete_snapshot(SnapshotId=snapshot)
 
 
 def test_only_what_is_asked_for_is_read(account: Account, run: Run, seeds: tuple[Path, Path]) -> None:

@@ -25,6 +25,7 @@ PAGE_AGAIN = 1_000
 """Blocks that get new tokens at a time: 500 MiB are read in seconds."""
 GIB = 1 << 30
 SMALLEST_BLOCK, LARGEST_BLOCK = 4 << 10, 64 << 20
+GONE = "ResourceNotFoundException"
 TOKEN_REFUSED = "ValidationException"  # noqa: S105  the name of an error
 
 
@@ -115,11 +116,19 @@ class SnapshotDisk:
     def _block(self, index: int) -> bytes:
         unit, token = self.unit, self._tokens[index]
         try:
-            return self._fetched(index, token, unit)
+            try:
+                return self._fetched(index, token, unit)
+            except Answered as error:
+                if error.code != TOKEN_REFUSED:
+                    raise
+            return self._fetched(index, self._token_again(index, token), unit)
         except Answered as error:
-            if error.code != TOKEN_REFUSED:
+            if error.code != GONE:
                 raise
-        return self._fetched(index, self._token_again(index, token), unit)
+        raise SourceError(
+            f"{self._snapshot} is gone: somebody has deleted it",
+            hint="Take back what is left with `magalu-migrate clean`, and start anew.",
+        )
 
     def _token_again(self, index: int, old: str) -> str:
         """Return a new token of the block: the old one has expired. Of many threads that find so in one part of the disk, one lists."""
