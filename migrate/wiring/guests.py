@@ -7,8 +7,10 @@ from pathlib import Path
 
 from migrate.guest import Guest
 from migrate.guests import bundle, bundling, ladder
+from migrate.guests.dissect_room import check_installed
 from migrate.guests.rooms import Choice
 from migrate.guests.rooms import Rooms as GuestRooms
+from migrate.guests.rooms import check_repairs as rooms_check_repairs
 from migrate.pipeline import Repair, Rooms
 from migrate.proof import kvm
 from migrate.remediation import Remediation
@@ -53,21 +55,35 @@ class _Rooms:
     offers: Offers
     root: str | None
 
-    def look(self, run: Run, uri: str, firmware: Firmware | None) -> AbstractContextManager[Guest]:
-        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers, self.root).look(run, uri, firmware)
+    def look(
+        self, run: Run, uri: str, firmware: Firmware | None, data: Sequence[str] = ()
+    ) -> AbstractContextManager[Guest]:
+        return self._of(run).look(run, uri, firmware, data)
 
-    def repair(self, run: Run, uri: str, overlay: Path, firmware: Firmware | None) -> AbstractContextManager[Repair]:
-        return GuestRooms(self.host.has_kvm(run), self.choice, self.offers, self.root).repair(
-            run, uri, overlay, firmware
-        )
+    def repair(
+        self, run: Run, uri: str, overlay: Path, firmware: Firmware | None, data: Sequence[str] = ()
+    ) -> AbstractContextManager[Repair]:
+        return self._of(run).repair(run, uri, overlay, firmware, data)
+
+    def _of(self, run: Run) -> GuestRooms:
+        return GuestRooms(lambda: self.host.has_kvm(run), self.choice, self.offers, self.root)
 
 
 def rooms(host: Host, choice: str, offered: Offers = ladder.NO_OFFERS, root: str | None = None) -> Rooms:
     """Return the rooms of this machine.
 
     `offered` is what the user brings for guests that lack packages; `root` names the root file system where there are several.
+    Raise UsageError for one whose libraries are not installed.
     """
-    return _Rooms(host, Choice(choice), offered, root)
+    chosen = Choice(choice)
+    if chosen is Choice.DISSECT:
+        check_installed()
+    return _Rooms(host, chosen, offered, root)
+
+
+def check_repairs(choice: str) -> None:
+    """Raise UsageError for a room in which a guest can only be looked at."""
+    rooms_check_repairs(Choice(choice))
 
 
 def offers(repos: Sequence[str], bundles: Sequence[Path], *, offline: bool) -> Offers:
