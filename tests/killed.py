@@ -46,30 +46,31 @@ def held_after_kills(folder: Path, *lives: LiveVm, held: Callable[[], Held], set
     warm = FORKS.Process(target=str)
     warm.start()
     warm.join()
-    whole = [_run(live, folder, None) for live in lives]
+    whole = [_run(live, folder, None) or 0 for live in lives]
     assert held() == before
     moments = random.Random(4)  # noqa: S311
     for number in range(MOMENTS):
         way = number % len(lives)
-        _run(lives[way], folder, whole[way] * (number + moments.random()) / MOMENTS)
+        took = _run(lives[way], folder, whole[way] * (number + moments.random()) / MOMENTS)
+        whole[way] = min(whole[way], took or whole[way])
         time.sleep(settle)
         yield held()
         cleaned = asked("clean", "--work", folder / "work", env=lives[way].variables)
         assert cleaned.code == 0, cleaned
-        _wait_until(lambda: held() == before, f"after kill {number}")
+        wait_until(lambda: held() == before, f"after kill {number}")
         assert list(Jobs(folder / "work").all()) == []
 
 
 def killed_when(live: LiveVm, folder: Path, is_reached: Callable[[], bool]) -> None:
     """Convert the VM until something is reached; there the program is killed. What it said is in the folder's file `said`."""
     process = _started(live, folder)
-    _wait_until(is_reached, "what was to be reached")
+    wait_until(is_reached, "what was to be reached")
     assert process.is_alive(), (folder / "said").read_text()
     process.kill()
     process.join()
 
 
-def _wait_until(holds: Callable[[], bool], what: str) -> None:
+def wait_until(holds: Callable[[], bool], what: str) -> None:
     """What a cloud was told to end may take it a moment."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
@@ -77,16 +78,16 @@ def _wait_until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def _run(live: LiveVm, folder: Path, until: float | None) -> float:
-    """Start the program; return after how many seconds it was killed, or ended by itself, which must be well."""
+def _run(live: LiveVm, folder: Path, until: float | None) -> float | None:
+    """Start the program; return after how many seconds it ended by itself, which must be well, None where it was killed before that."""
     begun = time.monotonic()
     process = _started(live, folder)
     process.join(until)
-    if until is not None:
-        process.kill()
-        process.join()
+    took = time.monotonic() - begun
+    process.kill()
+    process.join()
     assert process.exitcode in ((0,) if until is None else (0, -signal.SIGKILL)), (folder / "said").read_text()
-    return time.monotonic() - begun
+    return took if process.exitcode == 0 else None
 
 
 def _started(live: LiveVm, folder: Path) -> ForkServerProcess:

@@ -19,11 +19,12 @@ def large_guest(folder: Path) -> Path:
     disk, filler = folder / "large.raw", folder / "filler"
     sh("cp", "--sparse=always", built("debian12-cloud", format="raw"), disk)
     os.truncate(disk, SIZE)
-    sh("sfdisk", "--quiet", "--relocate", "gpt-bak-std", disk)
-    sh("sfdisk", "--quiet", "--partno", "2", "--no-reread", disk, given=",+\n")
     root = f"{disk}?offset={START}"  # libext2fs reads it so: no loop device, no copy
     sh("e2fsck", "-f", "-p", root)
     sh("resize2fs", root, f"{(SIZE - 2 * START) >> 10}K")
+    os.truncate(disk, SIZE)  # resize2fs cuts a file off
+    sh("sfdisk", "--quiet", "--relocate", "gpt-bak-std", disk)
+    sh("sfdisk", "--quiet", "--partno", "2", "--no-reread", disk, given=",+\n")
     filler.write_bytes(os.urandom(USED - disk.stat().st_blocks * 512))
     sh("debugfs", "-w", "-R", f"write {filler} /srv/filler", root)
     filler.unlink()

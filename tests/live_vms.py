@@ -58,7 +58,7 @@ def on_vsphere(
 def of_vsphere(vc: Vcsim, transport: str = "auto") -> LiveVm:
     def state() -> object:
         now = vc.state()
-        return now.snapshots, now.leases, now.sessions
+        return now.snapshots, now.leases
 
     return LiveVm(
         f"vmware://{vc.host}/DC0/{vsphere.VM}",
@@ -108,9 +108,9 @@ def words_of_all_processes() -> Iterator[list[str]]:
 
     def look() -> None:
         while not ended.is_set():
-            for name in filter(str.isdecimal, os.listdir("/proc")):
+            for entry in Path("/proc").iterdir():
                 try:
-                    seen.add(Path("/proc", name, "cmdline").read_bytes())
+                    seen.add((entry / "cmdline").read_bytes())
                 except OSError:
                     continue  # it has ended
             time.sleep(0.02)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from fixtures.machines import built, debian12_aws, debian12_azure, debian12_cloud
 from migrate.job import Jobs
+from tests.guest_disks import MIB
 from tests.live_vms import LiveVm, on_aws, on_azure, on_vsphere, words_of_all_processes, written
 from tests.program import Answer, asked
 
@@ -25,6 +27,9 @@ MACHINES = {
     debian12_azure.NAME: ("Azure", debian12_azure.SECRETS),
     debian12_aws.NAME: ("AWS", debian12_aws.SECRETS),
 }
+
+
+DATA_DISK = bytes(MIB) + b"data" * (MIB // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def placed(request: pytest.FixtureRequest, name: str) -> Iterator[LiveVm]:
         case debian12_aws.NAME:
             yield on_aws(request.getfixturevalue("aws_account"), name, disk, boots_by="uefi")
         case _:
-            with on_vsphere(disk) as live:
+            with on_vsphere(disk, DATA_DISK) as live:
                 yield live
 
 
@@ -139,11 +144,14 @@ def test_a_vm_of_vsphere_becomes_an_active_image_and_nothing_of_ours_is_left_the
 ) -> None:
     """Its boot is proven elsewhere, of the same guest from a file (test_vm.py)."""
     with placed(request, debian12_cloud.NAME) as live, words_of_all_processes() as processes:
-        words = ("--sandbox", "--no-prove", "--work", tmp_path, "--output", "json")
+        words = ("--sandbox", "--no-prove", "--data-disks", "upload", "--work", tmp_path, "--output", "json")
         answer = asked("vm", *live.words, *words, env=live.variables)
         assert (answer.code, answer.json["status"]) == (0, "active"), answer
+        (data,) = answer.json["data_disks"]
+        whole = sha256(sha256(DATA_DISK).digest())
+        assert (data["disk"], data["disk_sha256"]) == (2, whole.hexdigest()), "a disk of one chunk"
         assert answer.json["origin"] == "VMware"
-        assert live.state() == ((), 0, 0)
+        assert live.state() == ((), 0)
         assert done(tmp_path)
         secrets = (*live.secrets(), "X-Amz-Signature")
     everything = "\n".join((answer.out, answer.err, written(tmp_path), *processes))
