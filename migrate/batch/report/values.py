@@ -69,15 +69,26 @@ def left_to_do(vm: VmFacts) -> Iterator[str]:
     for finding in made.findings if made else ():
         if finding.severity == "warning" and not finding.waived:
             yield f"{finding.code}: {finding.text} {finding.remedy or ''}".strip()
-    for disk in _data_disks(vm):
-        yield f"data disk {disk}: bring it into a volume"
+    yield from _data_disks(vm)
 
 
 def _data_disks(vm: VmFacts) -> Iterator[str]:
+    """Yield each disk that is not in the image, with the commands that make a volume of it, as migrate.outcome.DataDisk tells them."""
     said = (vm.outcome or {}).get("data_disks")
     for one in said if isinstance(said, list) else []:
         stored = _object(one)
-        yield f"{stored.get('bucket')}/{stored.get('key')}"
+        name = f"data disk {stored.get('disk')}, {stored.get('name')},"
+        if stored.get("key") is None:
+            yield f"{name} is left behind: nothing of it was sent"
+            continue
+        steps = stored.get("steps")
+        typed = [_typed(_object(step)) for step in steps] if isinstance(steps, list) else []
+        yield f"{name} is {stored.get('bucket')}/{stored.get('key')}: bring it into a volume: {' · '.join(typed)}"
+
+
+def _typed(step: dict[str, JsonValue]) -> str:
+    commands = step.get("commands")
+    return f"{step.get('where')}: {'; '.join(map(str, commands if isinstance(commands, list) else []))}"
 
 
 def _object(value: JsonValue) -> dict[str, JsonValue]:
