@@ -36,6 +36,7 @@ from migrate.guests.packages import Packages
 from migrate.guests.paths import parent, parts
 from migrate.guests.scrub import scrub
 from migrate.guests.system import System
+from migrate.guests.trim import give_up, trim
 from migrate.run import Run
 
 KINDS = {"r": Kind.FILE, "d": Kind.FOLDER, "l": Kind.LINK}
@@ -304,9 +305,16 @@ class ApplianceGuest:
 
     def trim(self) -> None:
         """Clusters that no file uses read as zeros: they are neither copied nor stored."""
-        for mountpoint in self._mounted.mountpoints:
-            with suppress(GuestError):  # a file system that cannot be trimmed is only larger
-                self._call.fstrim(mountpoint)
+        trim(self._call, self._mounted.mountpoints)
+
+    def give_up_unused(self) -> None:
+        """So does what lies in swap space and in free room of volume groups. For the end: nothing is asked of the guest afterwards."""
+        give_up(
+            self._call,
+            self._mounted.layout,
+            self._mounted.mountpoints,
+            lambda argv: self.execute(argv, env=programs.ENVIRONMENT),
+        )
 
     @property
     def mountpoints(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from migrate.guests.cell import ROOM, Unsuitable, open_cell
 from migrate.guests.dissect_room import DissectGuest, is_installed, open_dissected
 from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.room import RoomGuest, open_room
+from migrate.guests.trim import discard, gaps
 from migrate.run import Note, Run
 from migrate.source import Firmware
 
@@ -110,7 +111,7 @@ class Rooms:
             return None
         try:
             return stack.enter_context(
-                open_dissected(run, uri, firmware, self.offers, self.root, beside, stale_will_do=wanted)
+                open_dissected(run, uri, firmware, self.offers, self.root, beside, asked=wanted)
             )
         except Unsuitable as reason:
             if wanted:
@@ -171,8 +172,12 @@ def _launched(
 
 
 def finish(run: Run, guest: ApplianceGuest, appliance: Appliance) -> None:
-    guest.trim()
+    """Everything is on the overlay, and what is unused on it reads as zeros; the appliance is gone."""
+    guest.give_up_unused()
+    unused = [gaps(appliance.call, device) for device in appliance.call.list_devices()]
     appliance.close()
+    for overlay, spans in zip(appliance.disks, unused, strict=True):
+        discard(run, overlay, spans)
 
 
 def _carried(run: Run, room: RoomGuest, appliance: Appliance, firmware: Firmware | None) -> None:
