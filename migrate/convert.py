@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -58,10 +59,11 @@ def convert(
     *,
     engine: Engine = Engine.STREAM,
     compression: Compression = Compression.ZLIB,
+    still: Callable[[], None] = lambda: None,
 ) -> ImageFile:
     """The disk behind an NBD endpoint is one compressed qcow2 (compat 1.1, no backing file), found sound by `qemu-img check`.
 
-    The image appears at its path only when it is whole; a stopped conversion leaves nothing there.
+    The image appears at its path only when it is whole and `still` has not raised; a stopped conversion leaves nothing there.
     """
     draft = image.with_name(image.name + ".part")
     try:
@@ -72,6 +74,7 @@ def convert(
                 blocks = None
                 _by_qemu_img(run, uri, draft, stage, compression)
         check(run, draft)
+        still()
         draft.replace(image)
     except OSError as error:
         raise MigrateError(

@@ -1,12 +1,13 @@
 """What has flowed into an object so far: enough to go on after a crash, without reading or sending a finished part again.
 
 A text file that is appended to: a line of JSON about the upload, then "c NUMBER SHA256 LENGTHS" for each chunk of the disk that was packed, with
-the stored length of each of its clusters (0: zeros only, 65536: stored plain), and "p NUMBER MD5" for each part that has arrived.
+the stored length of each of its clusters (0: zeros only, 65536: stored plain), "f NUMBER MD5" for each part that was filled and lies beside the
+journal until it has arrived, and "p NUMBER MD5" then.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -51,11 +52,12 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a journal tells: `parts` holds the MD5 of each part that has arrived."""
+    """What a journal tells: `parts` holds the MD5 of each part that has arrived, `filled` of each that was to be sent."""
 
     head: Head
     chunks: tuple[Laid, ...]
     parts: dict[int, str]
+    filled: dict[int, str] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -84,7 +86,7 @@ class Past:
 
 
 def read(path: Path) -> Past | None:
-    """Return what the journal tells; None where there is none. A line that a crash cut off did not happen."""
+    """Return what the journal tells; None where there is none. A line that was cut off did not happen, and none behind it."""
     try:
         whole = path.read_text("ascii")
     except (FileNotFoundError, UnicodeDecodeError):
@@ -92,11 +94,24 @@ def read(path: Path) -> Past | None:
     first, *lines = whole[: whole.rfind("\n") + 1].splitlines() or [""]
     try:
         head = Head.model_validate_json(first)
-        chunks = tuple(_laid(line) for line in lines if line.startswith("c "))
-        parts = {int(number): md5 for number, md5 in (line.split()[1:] for line in lines if line.startswith("p "))}
-    except (ValidationError, ValueError, IndexError):
+    except ValidationError:
         return None
-    return Past(head, chunks, parts)
+    chunks: list[Laid] = []
+    parts: dict[int, str] = {}
+    filled: dict[int, str] = {}
+    for line in lines:
+        try:
+            if line.startswith("c "):
+                chunks.append(_laid(line))
+            else:
+                kind, number, md5 = line.split(" ")
+                {"p": parts, "f": filled}[kind][int(number)] = md5
+        except (
+            ValueError,
+            KeyError,
+        ):  # a full disk cut it off, and what was written once there was room again stands behind it
+            break
+    return Past(head, tuple(chunks), parts, filled)
 
 
 class Journal:
@@ -111,6 +126,10 @@ class Journal:
             lengths[number % PER_CHUNK] = len(cluster.content)
         self._write(_line(Laid(chunk.number, chunk.sha256, tuple(lengths))))
 
+    def filled(self, number: int, md5: str) -> None:
+        """The part is whole, and lies beside the journal; a loss of power may take it."""
+        self._write(f"f {number} {md5}")
+
     def part(self, number: int, md5: str) -> None:
         """The part has arrived; the chunks in it were written down before, and survive a loss of power as well."""
         self._write(f"p {number} {md5}")
@@ -124,9 +143,12 @@ class Journal:
         self._file.flush()
 
 
-def begin(path: Path, head: Head, chunks: Sequence[Laid] = (), parts: dict[int, str] | None = None) -> Journal:
+def begin(path: Path, past: Past) -> Journal:
     """Begin a journal with what is known to hold; return it for what comes."""
-    lines = [head.model_dump_json(), *map(_line, chunks), *(f"p {n} {md5}" for n, md5 in (parts or {}).items())]
+    lines = [past.head.model_dump_json(), *map(_line, past.chunks)]
+    lines += [
+        f"{kind} {n} {md5}" for kind, parts in (("f", past.filled), ("p", past.parts)) for n, md5 in parts.items()
+    ]
     write_whole(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
     return Journal(path.open("a", encoding="ascii"))
 

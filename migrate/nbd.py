@@ -34,23 +34,39 @@ class Counted:
 
 
 @contextmanager
-def counted(run: Run, uri: str) -> Iterator[Counted]:
+def counted(run: Run, uri: str, notes: Path | None = None) -> Iterator[Counted]:
     """Serve the disk of an nbd+unix URI on another socket and count what is read through it.
 
+    `notes` is a folder for the count of a run that is killed; `counts_left` finds it there.
     Source: nbdkit-nbd-plugin(1), nbdkit-stats-filter(1), nbdkit 1.32.
     """
     with tempfile.TemporaryDirectory(prefix="counted-", dir=run.work) as folder:
-        path, stats = Path(folder, "disk.sock"), Path(folder, "stats")
+        path = Path(folder, "disk.sock")
+        stats = (notes or Path(folder)) / f"{Path(folder).name}.reads"
         served = Counted(socket_uri(path))
         argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
         argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
         try:
-            with run.daemon(argv, ready=lambda: answers(served.uri), log=Path(folder, "log")):
+            log = Path(folder, "log")
+            with run.daemon(argv, ready=lambda: answers(served.uri), log=log, last_words=notes is not None):
                 yield served
         finally:
-            found = READ_LINE.search(stats.read_text()) if stats.exists() else None
-            if found:
-                served.bytes_read = round(float(found[1]) * UNITS[found[2]])
+            served.bytes_read = _count_in(stats)
+            stats.unlink(missing_ok=True)
+
+
+def counts_left(notes: Path) -> int:
+    """Return how many bytes runs have read that were killed, and forget them. Nothing may be counted there meanwhile."""
+    found = list(notes.glob("*.reads"))
+    count = sum(_count_in(stats) for stats in found)
+    for stats in found:
+        stats.unlink()
+    return count
+
+
+def _count_in(stats: Path) -> int:
+    found = READ_LINE.search(stats.read_text()) if stats.exists() else None
+    return round(float(found[1]) * UNITS[found[2]]) if found else 0
 
 
 def socket_uri(path: Path) -> str:

@@ -43,8 +43,8 @@ WINDOW_BITS = 12
 
 HELD_LIMIT = 8 << 20
 """How much may wait for a place: more costs memory, less costs space."""
-SETTLED_CLUSTERS = 512
-"""After each 32 MiB of disk nothing waits: whoever knows the lengths of what was added so far can go on from there."""
+SETTLED_CLUSTERS = 128
+"""After each 8 MiB of disk nothing waits: whoever knows the lengths of what was added so far can go on from there."""
 PADDING = 4 << 10
 """How much may be left empty before a plain cluster, which begins at a border: packed ones go on until the next border is so near."""
 

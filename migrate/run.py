@@ -169,11 +169,13 @@ class Run:
         cwd: Path | None = None,
         log: Path | None = None,
         pass_fds: Sequence[int] = (),
+        last_words: bool = False,
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Keep a program running while the block lasts; yield it once `ready()` says yes, end it afterwards.
 
         Raise ToolFailed where it ends, or is not ready after `timeout` seconds. Its output goes to `log`, a file, because a pipe that
-        nobody reads blocks the program. The program dies with the thread that started it (Linux's parent-death signal is per thread).
+        nobody reads blocks the program. The program dies with the thread that started it (Linux's parent-death signal is per thread): at once, or by
+        SIGTERM with `last_words`, for one that then writes down what it knows.
         """
         words = [str(word) for word in argv]
         path = log or self.work / f"{Path(words[0]).name}-{os.getpid()}-{time.monotonic_ns()}.log"
@@ -181,7 +183,7 @@ class Run:
         with (
             path.open("ab") as output,
             self._child(
-                words, limits, env, cwd, subprocess.DEVNULL, output.fileno(), output.fileno(), pass_fds
+                words, limits, env, cwd, subprocess.DEVNULL, output.fileno(), output.fileno(), pass_fds, last_words
             ) as child,
         ):
             deadline = time.monotonic() + timeout
@@ -205,10 +207,11 @@ class Run:
         stdout: int,
         stderr: int,
         pass_fds: Sequence[int] = (),
+        last_words: bool = False,
     ) -> Iterator[subprocess.Popen[bytes]]:
         self.check()
         # setpriv's parent-death signal is what ends the child when we are killed with SIGKILL; setpriv(1), prlimit(1).
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", *limits.wrapped(words)]
+        argv = ["setpriv", "--pdeathsig", "TERM" if last_words else "KILL", "--", *limits.wrapped(words)]
         try:
             child = subprocess.Popen(
                 argv,

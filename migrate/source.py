@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from migrate.errors import Reason
 from migrate.ledger import Made
 
 
@@ -57,6 +58,8 @@ class Vm:
     """In the source's own words: "poweredOn", "running", "deallocated" …"""
     description: str = ""
     tags: tuple[tuple[str, str], ...] = ()
+    doubts: tuple[Reason, ...] = ()
+    """What forbids the move unless the user waives it; what nobody can waive makes `describe` raise instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,13 @@ class Source(Protocol):
 
     def release(self, token: str) -> None:
         """Undo `freeze`. A second call finds nothing and succeeds."""
+
+
+def check_unchanged(source: Source, token: str) -> None:
+    """What was read is one state of the disk. Raise SourceError where a file was written to meanwhile; what was frozen cannot be."""
+    if source.freezes_nothing:
+        with source.frozen(token):
+            pass
 
 
 class LiveSource(Source, Protocol):

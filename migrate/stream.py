@@ -56,7 +56,7 @@ def chunks(
         try:
             for order in _orders(disk, start):
                 waiting.append(pool.submit(_chunk, run, disk, order, pack))
-                if len(waiting) > 2 * count:
+                if len(waiting) > count + 2:
                     yield _result(run, waiting.popleft())
             while waiting:
                 yield _result(run, waiting.popleft())

@@ -1,16 +1,18 @@
 """The disk flows into an object: read once, packed, and sent in parts while it is still read. Nothing is staged.
 
 The first part, which holds the header, waits in the job's folder and is sent last: until then nobody could take the object for an image. A second
-call goes on where the first one ended: a part that has arrived is neither read nor sent again.
+call goes on where the first one ended: a part that has arrived is neither read nor sent again, and one that was on its way lies in the job's folder
+and is not read again. After a kill, what is read twice fills two parts at most: one that was not full, and what was read ahead.
 """
 
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -56,8 +58,12 @@ class Place:
     def kept_draft(self) -> Path | None:
         return self.keep and self.keep.with_name(self.keep.name + ".part")
 
+    def part(self, number: int) -> Path:
+        """Where a part lies while it is on its way."""
+        return self.folder / f"transfer.{number}"
+
     def forget(self) -> None:
-        for path in (self.journal, self.first_part):
+        for path in (self.journal, self.first_part, *self.folder.glob("transfer.[0-9]*")):
             path.unlink(missing_ok=True)
 
 
@@ -76,13 +82,15 @@ def transfer(
     place: Place,
     stage: str,
     compression: Compression = Compression.ZLIB,
+    still: Callable[[], None] = lambda: None,
 ) -> Transferred:
-    """The disk behind an NBD endpoint is an object of the target: one compressed qcow2.
+    """The disk behind an NBD endpoint is an object of the target: one compressed qcow2. `still` is called once all of it is read, and before
+    it becomes an object: it raises where what was read is not one state of the disk.
 
     Raise TargetError where storage refuses; MigrateError where the disk cannot be read or the image becomes larger than the target
     takes: the object is given up then. Stopped keeps what has arrived.
     """
-    with Disk(uri) as disk:
+    with _room(place), Disk(uri) as disk:
         earlier = _earlier(place, disk, compression)
         if earlier is not None and (stored := _stored(target, place, earlier)) is not None:
             run.tell(Note("an earlier run has sent the whole disk"))
@@ -90,8 +98,8 @@ def transfer(
             return Transferred(stored, _map(earlier))
         upload, past, done = _begun(run, target, place, disk, compression, earlier)
         limit = target.file_limit if place.limit is None else place.limit
-        with closing(journal.begin(place.journal, past.head, past.chunks, past.parts)) as written:
-            parts = _Parts(run, upload, written, place, past.parts)
+        with closing(journal.begin(place.journal, past)) as written:
+            parts = _Parts(run, upload, written, place, past)
             with parts.open():
                 writer = Qcow2Writer(parts.append, disk.size, compression)
                 sha256 = {chunk.number: chunk.sha256 for chunk in past.chunks}
@@ -109,9 +117,23 @@ def transfer(
                     run.tell(Progress(stage, min(done, total), total, "B", f"{size(writer.length)} packed"))
                     if writer.length > limit:
                         _too_large(limit, place, upload, writer.length)
+                still()
                 stored = parts.finish(writer)
     _keep(place)
     return Transferred(stored, BlockMap(disk.size, sha256))
+
+
+@contextmanager
+def _room(place: Place) -> Iterator[None]:
+    """Files of ours are written in the block. Raise MigrateError where they cannot be; an upload's errors are the target's."""
+    try:
+        yield
+    except OSError as error:
+        where = " or ".join(str(path) for path in (place.folder, place.keep) if path)
+        raise MigrateError(
+            f"{where} cannot be written: {error.strerror or error}",
+            hint="Free space there, and run the same command again: what has arrived in the bucket is not sent again.",
+        ) from error
 
 
 def _earlier(place: Place, disk: Disk, compression: Compression) -> Past | None:
@@ -147,13 +169,13 @@ def _begun(
     """Go on with what an earlier run began, or begin. Return also how many bytes of the disk need not be read again."""
     upload = past and target.resume(place.key, past.head.mark, past.head.upload, past.head.part_bytes)
     if past and upload and upload.part_bytes == past.head.part_bytes:
-        arrived = _arrived(upload, past, place)
-        if arrived:
+        arrived, filled = _there(upload, past, place)
+        if arrived or filled:
             run.tell(Note(f"going on with an unfinished upload: {len(arrived)} parts have arrived"))
-            kept = past.until((1 + len(arrived)) * upload.part_bytes)
+            kept = past.until((1 + len(arrived) + len(filled)) * upload.part_bytes)
             end = (kept[-1].number + 1) * CHUNK if kept else 0
             done = sum(min(piece.end, end) - piece.offset for piece in disk.extents() if piece.offset < end)
-            return upload, Past(past.head, kept, arrived), done
+            return upload, Past(past.head, kept, arrived, filled), done
     place.forget()
     mark = uuid4().hex
     upload = target.upload(place.key, mark, largest(needed(disk)))
@@ -168,22 +190,30 @@ def _begun(
     return upload, Past(head, (), {}), 0
 
 
-def _arrived(upload: Upload, past: Past, place: Place) -> dict[int, str]:
-    """Return the parts from the second one on, without gaps, that the storage and the journal agree on.
+def _there(upload: Upload, past: Past, place: Place) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the parts from the second one on, without gaps, of which the storage and the journal say that they have arrived, and those that
+    lie in the job's folder as the journal says.
 
     None counts without the first part, which waits in the job's folder, or without its place in the file that is to be kept.
     """
+    arrived: dict[int, str] = {}
+    filled: dict[int, str] = {}
     if not place.first_part.exists() or place.first_part.stat().st_size != upload.part_bytes:
-        return {}
+        return arrived, filled
     there = upload.arrived()
-    found: dict[int, str] = {}
-    number = 2
-    while number in past.parts and there.get(number) == past.parts[number]:
-        if place.kept_draft is not None and _md5_of_part(place.kept_draft, number, upload.part_bytes) != there[number]:
+    for number in count(2):
+        if number in past.parts and there.get(number) == past.parts[number]:
+            found = arrived
+            md5 = past.parts[number]
+        elif number in past.filled and _md5_of_part(place.part(number), 1, upload.part_bytes) == past.filled[number]:
+            found = filled
+            md5 = past.filled[number]
+        else:
             break
-        found[number] = there[number]
-        number += 1
-    return found
+        if place.kept_draft is not None and _md5_of_part(place.kept_draft, number, upload.part_bytes) != md5:
+            break
+        found[number] = md5
+    return arrived, filled
 
 
 def _md5_of_part(path: Path, number: int, part_bytes: int) -> str:
@@ -209,16 +239,19 @@ def _too_large(limit: int, place: Place, upload: Upload, length: int) -> None:
 
 
 class _Parts:
-    """Cuts what is appended into parts and sends them; what lies in parts that have arrived is passed over."""
+    """Cuts what is appended into parts and sends them; what lies in parts that are there already is passed over."""
 
-    def __init__(self, run: Run, upload: Upload, written: Journal, place: Place, arrived: dict[int, str]) -> None:
+    def __init__(self, run: Run, upload: Upload, written: Journal, place: Place, past: Past) -> None:
         self._run = run
         self._upload = upload
         self._journal = written
         self._place = place
-        self._md5 = dict(arrived)
+        self._md5 = dict(past.parts)
+        self._filled = sorted(past.filled)
+        """Parts of an earlier run that lie here and are still to be sent."""
         self._buffer = bytearray()
-        self._number = 2 + len(arrived) if arrived else 1
+        there = len(past.parts) + len(past.filled)
+        self._number = 2 + there if there else 1
         """Of the part that is being filled."""
         self._pass_over = (self._number - 1) * upload.part_bytes
         self._lock = threading.Lock()
@@ -235,6 +268,8 @@ class _Parts:
             self._kept.seek(self._pass_over)
         self._pool = ThreadPoolExecutor(SENDERS, "send")
         try:
+            for number in self._filled:
+                self._submit(number, self._place.part(number).read_bytes())
             yield
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -264,6 +299,7 @@ class _Parts:
         first = bytes(self._buffer) if self._number == 1 else self._place.first_part.read_bytes()
         self._send(1, head + first[len(head) :])
         if self._kept is not None:
+            self._kept.truncate(writer.length)
             self._kept.seek(0)
             self._kept.write(head)
             self._kept.flush()
@@ -275,6 +311,13 @@ class _Parts:
         if number == 1:
             write_whole(self._place.first_part, part)
             return
+        # Without fsync: it is gone again before the kernel writes it out, and only a kill needs it.
+        self._place.part(number).write_bytes(part)
+        with self._lock:
+            self._journal.filled(number, _md5(part))
+        self._submit(number, part)
+
+    def _submit(self, number: int, part: bytes) -> None:
         self._wait(SENDERS - 1)
         self._on_the_way.append(self._pool.submit(self._send, number, part))
 
@@ -285,6 +328,7 @@ class _Parts:
         with self._lock:
             self._md5[number] = md5
             self._journal.part(number, md5)
+        self._place.part(number).unlink(missing_ok=True)
 
     def _wait(self, most: int) -> None:
         """Return once at most so many parts are on their way. Raise the first one's failure."""

@@ -300,6 +300,7 @@ class Observer:
 
     `cut_after` is how many bytes of requests pass before the line is cut, once; `dead_after` before it is cut for good.
     `pause` slows each block of 64 KiB down, in seconds. `stop_at` is the part at whose beginning the line is cut and `stop` is called.
+    `refuse_from` is the part from which on each is answered 403 with the code `refusal`, in the server's place.
     """
 
     url: str
@@ -310,6 +311,8 @@ class Observer:
     pause: float = 0.0
     stop_at: int | None = None
     stop: Callable[[], None] = lambda: None
+    refuse_from: int | None = None
+    refusal: str = "AccessDenied"
     cuts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -317,6 +320,15 @@ class Observer:
 
     def forget(self) -> None:
         self.parts, self.sent = [], 0
+
+    def answer(self, block: bytes) -> bytes | None:
+        """Return what is answered in the server's place; the client waits for it before it sends a part (Expect: 100-continue)."""
+        match = self._PART.search(block)
+        if match is None or self.refuse_from is None or int(match[1]) < self.refuse_from:
+            return None
+        body = f"<Error><Code>{self.refusal}</Code><Message>no more</Message></Error>"
+        head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close"
+        return f"{head}\r\n\r\n{body}".encode()
 
     @property
     def is_dead(self) -> bool:
@@ -354,6 +366,9 @@ def observed(url: str) -> Iterator[Observer]:
             while block := source.recv(65536):
                 if watched:
                     time.sleep(observer.pause)
+                    if refusal := observer.answer(block):
+                        source.sendall(refusal)
+                        break
                     tail, cut = observer.see(tail, block)
                     if cut:
                         break

@@ -361,6 +361,9 @@ _HINTS = {
     "InvalidBucketName": "Use 3 to 63 lower case letters, digits and hyphens.",
     "TooManyBuckets": "Magalu Cloud allows 100 buckets: delete one, or name one of yours with --bucket.",
     "RequestTimeTooSkewed": "This machine's clock is wrong: set it (timedatectl set-ntp true).",
+    "ExpiredToken": "These keys hold no longer: make new ones and run the same command again; what has arrived is kept.",
+    "NoSuchBucket": "Somebody has deleted it meanwhile: run the same command again, and it is made and filled anew.",
+    "NoSuchUpload": "Somebody has given it up meanwhile: run the same command again, and it is sent anew.",
     "BadDigest": "The file changed while it was sent: run the same command again.",
 }
 

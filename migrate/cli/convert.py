@@ -1,7 +1,8 @@
 """`convert`: a disk becomes a compressed qcow2, as it is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,7 +15,8 @@ from migrate.convert import convert as converted
 from migrate.errors import UsageError
 from migrate.lines import Line
 from migrate.qcow2 import Compression
-from migrate.source import Source, VmRef
+from migrate.run import Note, Run
+from migrate.source import Source, VmRef, check_unchanged
 from migrate.text import shown, size
 from migrate.wiring.sources import SourceOptions
 
@@ -64,11 +66,17 @@ def convert(
             )
         with (
             opened(run, address, disk_format, work, source) as (place, ref),
-            _boot_disk(place, ref) as uri,
+            _boot_disk(run, place, ref) as (uri, still),
             run.stage("convert") as stage,
         ):
             made = converted(
-                run, uri, image.absolute(), stage.name, engine=Engine(engine), compression=Compression(compression)
+                run,
+                uri,
+                image.absolute(),
+                stage.name,
+                engine=Engine(engine),
+                compression=Compression(compression),
+                still=still,
             )
             stage.summary = f"{size(made.bytes)} for a disk of {size(made.virtual_bytes)}"
     if output == "json":
@@ -78,11 +86,15 @@ def convert(
 
 
 @contextmanager
-def _boot_disk(source: Source, ref: VmRef) -> Iterator[str]:
-    token = source.freeze(source.describe(ref), ref.name)
+def _boot_disk(run: Run, source: Source, ref: VmRef) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Serve the VM's boot disk; yield its URI, and what raises where it was changed meanwhile."""
+    vm = source.describe(ref)
+    for doubt in vm.doubts:
+        run.tell(Note(f"{vm.name}: {doubt.text} ({doubt.code})", "warning"))
+    token = source.freeze(vm, ref.name)
     try:
         with source.frozen(token) as disks, disks[0].nbd() as uri:
-            yield uri
+            yield uri, partial(check_unchanged, source, token)
     finally:
         source.release(token)
 

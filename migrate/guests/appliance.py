@@ -48,12 +48,17 @@ from migrate.guests.refusals import (
 from migrate.guests.releases import RELEASE_FILES, assignments
 from migrate.run import Note, Run
 from migrate.source import Firmware
+from migrate.text import size
 
 MEMORY_MIB = 1536
 """Enough for an initramfs builder that keeps its work in memory."""
 
 SMALL = 2 << 20
 """What fits into one message of libguestfs (4 MB) with room to spare; larger files go through a temporary file."""
+
+
+LEAST_FREE = 16 << 20
+"""Where the disk is full, QEMU stops the appliance and waits for room, for ever. Source: qemu(1), -drive werror=enospc."""
 
 
 class NotUtf8(GuestError):
@@ -69,6 +74,7 @@ class Appliance:
         self._said: list[str] = []
         self._handle = _handle(disks, kvm, self._said)
         self._failure: BaseException | None = None
+        self._full: Path | None = None
         self._closed = threading.Event()
         self._launching = threading.Thread(target=self._launch, name="appliance-launch", daemon=True)
         self._watching = threading.Thread(target=self._watch, name="appliance-watch", daemon=True)
@@ -86,6 +92,7 @@ class Appliance:
             self._run.check()
         if self._failure is not None:
             self._run.check()
+            self._check_room()
             said = " / ".join(self._said[-3:]) or str(self._failure)
             raise GuestError(
                 f"the libguestfs appliance did not start: {said}",
@@ -114,7 +121,7 @@ class Appliance:
 
     @property
     def call(self) -> "Calls":
-        return Calls(self._handle, self._run)
+        return Calls(self._handle, self._run, self._check_room)
 
     def _launch(self) -> None:
         try:
@@ -125,8 +132,19 @@ class Appliance:
     def _watch(self) -> None:
         """libguestfs waits where nobody can interrupt it; ending its qemu does."""
         while not self._closed.wait(0.1):
-            if self._run.stop.is_set():
+            if self._full is None:
+                self._full = next((disk.parent for disk in self.disks if _free(disk.parent) < LEAST_FREE), None)
+            if self._run.stop.is_set() or self._full is not None:
                 self._kill()
+
+    def _check_room(self) -> None:
+        """Raise MigrateError where it was ended because what it writes has no place any more."""
+        if self._full is not None:
+            raise MigrateError(
+                f"{self._full} is full: the repairs grow there, and {size(_free(self._full))} are free, less than the {size(LEAST_FREE)} "
+                "that are always left",
+                hint="Free some GiB there, or name another folder with --work, and run the same command again. Nothing of the repair counts.",
+            )
 
     def _kill(self) -> None:
         for pid in _children():
@@ -139,9 +157,10 @@ class Appliance:
 class Calls:
     """libguestfs's own functions (guestfs(3)) under their own names; a failure is a GuestError that says which one, or Stopped."""
 
-    def __init__(self, handle: guestfs.GuestFS, run: Run) -> None:
+    def __init__(self, handle: guestfs.GuestFS, run: Run, check_room: Callable[[], None]) -> None:
         self._handle = handle
         self._run = run
+        self._check_room = check_room
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = getattr(self._handle, name)
@@ -153,6 +172,7 @@ class Calls:
             except RuntimeError as error:
                 if self._run.stop.is_set():
                     raise Stopped from error
+                self._check_room()
                 raise GuestError(f"the guest's disk in the appliance: {error}") from error
             except (UnicodeEncodeError, UnicodeDecodeError) as error:
                 raise NotUtf8(
@@ -199,6 +219,11 @@ def _handle(disks: Sequence[Path], kvm: bool, said: list[str]) -> guestfs.GuestF
 def _hear(said: list[str], text: Any) -> None:
     said.append(str(text).strip())
     del said[:-20]
+
+
+def _free(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def _children() -> Iterator[int]:
