@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 import adapters.azure.refusals
 import adapters.files.refusals
+import adapters.magalu.launches
 import adapters.magalu.target
 import adapters.vmware.refusals
 from migrate.codes import check_waivers, read, register
@@ -50,6 +51,7 @@ def test_every_refusal_of_a_source_and_of_the_target_has_a_meaning_and_is_an_err
     codes = [
         *adapters.azure.refusals.Code,
         *adapters.files.refusals.Code,
+        *adapters.magalu.launches.Code,
         *adapters.magalu.target.Code,
         *adapters.vmware.refusals.Code,
     ]
