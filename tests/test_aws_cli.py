@@ -88,16 +88,19 @@ def test_a_glob_that_names_several_is_no_vm_to_look_at(aws_account: Account, dis
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--transport", "export", "--export-bucket", "exports-look")])
 def test_a_look_at_a_disk_that_is_no_linux_leaves_nothing_and_shows_no_secret(
-    aws_account: Account, disk: Path, tmp_path: Path
+    aws_account: Account, disk: Path, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
+    aws_account.exporter()
+    bucket = aws_account.bucket("exports-look")
     id_ = aws_account.instance("no-linux", disk)
-    before = aws_account.snapshots()
+    before = aws_account.holds(bucket)
     work = tmp_path / "work"
     with words_of_all_processes() as started:
-        answer = asked("inspect", f"aws://{REGION}/{id_}", "--work", work, env=aws_account.variables)
+        answer = asked("inspect", f"aws://{REGION}/{id_}", *words, "--work", work, env=aws_account.variables)
     assert answer.code == 3, answer.err
-    assert aws_account.snapshots() == before
+    assert aws_account.holds(bucket) == before
     assert list((work / "jobs").iterdir()) == []
     assert any(b"qemu" in words for words in started), "the children were seen"
     for text in (answer.out, answer.err, *(words.decode(errors="replace") for words in started)):

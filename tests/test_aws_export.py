@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -12,6 +13,7 @@ import pytest
 
 from adapters.aws import AwsSource, aws_source
 from adapters.aws.export_rules import Exportable, disk_reasons, role_reasons
+from adapters.aws.mark import Mark
 from fixtures.emulators.aws import GIB, REGION, Account
 from migrate.address import parse
 from migrate.blocks import Disk
@@ -34,7 +36,7 @@ def bucket(aws_account: Account) -> str:
 
 
 @pytest.fixture
-def account(aws_account: Account) -> Iterator[Account]:
+def account(aws_account: Account, bucket: str) -> Iterator[Account]:
     yield aws_account
     aws_account.faults()
 
@@ -127,6 +129,16 @@ def test_a_role_that_nobody_may_assume_is_refused_however_its_policy_is_written(
     for wrong in ({"Effect": "Deny", "Principal": {"Service": "vmie.amazonaws.com"}}, {"Principal": "*"}, "text"):
         (reason,) = role_reasons({"AssumeRolePolicyDocument": {"Statement": [wrong]}})
         assert (reason.code, "does not trust vmie.amazonaws.com" in reason.text) == ("EC2-011", True)
+
+
+def test_what_a_job_is_called_is_never_too_much_for_its_things_in_aws() -> None:
+    plain, odd = Mark("i-1", "erp01-0a1b2c3d4e5f"), Mark("i-1", "../Produção *1*")
+    assert plain.folder == "magalu-migrate/erp01-0a1b2c3d4e5f/i-1/"
+    assert re.fullmatch(r"magalu-migrate/---Produ--o--1--[0-9a-f]{16}/i-1/", odd.folder)
+    assert odd.folder != Mark("i-1", "../Produção *2*").folder
+    assert odd.description == r"magalu-migrate ../Produ\xe7\xe3o *1*", "EC2 refuses what is not ASCII"
+    assert odd.is_on([{"Key": "magalu-migrate", "Value": odd.job}, {"Key": "magalu-migrate-of", "Value": "i-1"}])
+    assert not plain.is_on([{"Key": "magalu-migrate", "Value": plain.job}])
 
 
 @pytest.mark.slow

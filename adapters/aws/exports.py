@@ -9,7 +9,6 @@ import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from adapters.aws.account import Account, Answered
 from adapters.aws.mark import Mark
@@ -42,11 +41,6 @@ class Exports:
         self._mark = mark
         self._bucket = bucket
         self._patience = patience
-
-    @property
-    def prefix(self) -> str:
-        """What the keys of this job's objects begin with: nobody else's do."""
-        return f"magalu-migrate/{quote(self._mark.job, safe='')}/{self._mark.of}/"
 
     def check_may_be_made(self) -> Answered | None:
         """Return what AWS says where it denies it; None where it does not."""
@@ -127,7 +121,7 @@ class Exports:
         answer = self._account.once.export_image(
             ImageId=image,
             DiskImageFormat="RAW",
-            S3ExportLocation={"S3Bucket": self._bucket, "S3Prefix": self.prefix},
+            S3ExportLocation={"S3Bucket": self._bucket, "S3Prefix": self._mark.folder},
             RoleName=ROLE,
             Description=self._mark.description,
             TagSpecifications=self._mark.tags("export-image-task"),
@@ -168,7 +162,9 @@ class Exports:
     def _disk(self, task: str, name: str, size: int) -> ExportedDisk:
         found = self._object(task)
         if found is None:
-            raise SourceError(f"{self._bucket}/{self.prefix}{task}.raw is not there, although AWS has exported it")
+            raise SourceError(
+                f"{self._bucket}/{self._mark.folder}{task}.raw is not there, although AWS has exported it"
+            )
         if found["Size"] != size:
             raise SourceError(
                 f"{self._bucket}/{found['Key']} has {found['Size']} bytes, and the disk has {size}: it is no copy of it"
@@ -176,11 +172,13 @@ class Exports:
         return ExportedDisk(bucket=self._bucket, key=found["Key"], etag=found["ETag"], name=name, size=size)
 
     def _object(self, task: str) -> "ObjectTypeDef | None":
-        return next(iter(self._listed(f"{self.prefix}{task}.raw")), None)
+        return next(iter(self._listed(f"{self._mark.folder}{task}.raw")), None)
 
     def _objects(self) -> list[str]:
         return [
-            one["Key"] for one in self._listed(self.prefix) if OBJECT.fullmatch(one["Key"].removeprefix(self.prefix))
+            one["Key"]
+            for one in self._listed(self._mark.folder)
+            if OBJECT.fullmatch(one["Key"].removeprefix(self._mark.folder))
         ]
 
     def _listed(self, prefix: str) -> "list[ObjectTypeDef]":

@@ -1,5 +1,7 @@
 """What shows that a thing in AWS is ours: tags with the job's name and with what the thing is of. Nothing without both is touched."""
 
+import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +32,16 @@ class Mark:
 
     @property
     def description(self) -> str:
-        return f"{MARK} {self.job}"[:255]
+        """EC2 takes nothing beyond ASCII there, and a VM's name is part of some jobs'."""
+        return f"{MARK} {self.job}".encode("ascii", "backslashreplace").decode()[:255]
+
+    @property
+    def folder(self) -> str:
+        """Where objects of this job go in a bucket: what their keys begin with, and nobody else's."""
+        safe = re.sub("[^A-Za-z0-9_-]", "-", self.job)[:64]
+        if safe != self.job:
+            safe = f"{safe}-{hashlib.sha256(self.job.encode()).hexdigest()[:16]}"
+        return f"{MARK}/{safe}/{self.of}/"
 
     def is_on(self, tags: Iterable[Any]) -> bool:
         texts = {tag.get("Key"): tag.get("Value") for tag in tags}

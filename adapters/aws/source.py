@@ -333,7 +333,7 @@ class AwsSource:
         if len(found.reasons) == known:
             found.reasons += role_reasons(exporter)
         found.reasons += disk_reasons(disks, account_of(exporter))
-        for one in bucket_reasons(self._account, bucket, exports.prefix):
+        for one in bucket_reasons(self._account, bucket, mark.folder):
             if isinstance(one, Answered):
                 found.lacks(one, f"bucket {bucket}")
             else:
