@@ -65,7 +65,9 @@ class CachedDisk:
         self.extents = tuple(_joined(disk.extents()))
         self._starts = [extent.offset for extent in self.extents]
         self._descriptor = os.open(cache, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.ftruncate(self._descriptor, self.size)
         self._kept: set[int] = set()
+        self._written = 0
         self._on_the_way: dict[int, threading.Event] = {}
         self._lock = threading.Lock()
         self.fetched = 0
@@ -130,12 +132,16 @@ class CachedDisk:
         units = {start + place: content[place * self._unit : (place + 1) * self._unit] for place in range(count)}
         with self._lock:
             self.fetched += length
-            room = CACHE_BYTES - len(self._kept) * self._unit
-        if room >= length:
+            room = CACHE_BYTES - self._written
+        if not content.strip(b"\0"):  # of a disk that cannot tell its holes: the file has one there by itself
+            with self._lock:
+                self._kept.update(units)
+        elif room >= length:
             with suppress(OSError):  # no room on the disk: it is read again, which costs time only
                 os.pwrite(self._descriptor, content, offset)
                 with self._lock:
                     self._kept.update(units)
+                    self._written += length
         return units
 
     def _length(self, unit: int) -> int:

@@ -49,6 +49,11 @@ class Remote:
         return self.content[offset : offset + length]
 
 
+class Blind(Remote):
+    def extents(self) -> Iterator[Extent]:
+        yield Extent(0, self.size, False)
+
+
 @pytest.fixture
 def remote() -> Remote:
     noise = random.Random(7)  # noqa: S311
@@ -91,6 +96,16 @@ def test_what_was_read_is_not_fetched_again_by_any_client(run: Run, remote: Remo
         == len({u for o, n in remote.asked for u in range(o, o + n, 65536)}) * 65536
     )
     assert len(remote.asked) == len(set(remote.asked))
+
+
+def test_zeros_of_a_disk_that_cannot_tell_them_are_kept_and_take_no_room(run: Run) -> None:
+    blind = Blind(bytes(16 * MIB) + b"data".ljust(MIB, b"-") + bytes(15 * MIB))
+    with served_disk(run, blind) as uri, Disk(uri) as disk:
+        for _ in range(2):
+            assert b"".join(disk.read(at, 4 * MIB) for at in range(0, 32 * MIB, 4 * MIB)) == blind.content
+        (cache,) = run.work.glob("disk-*/cache")
+        assert cache.stat().st_blocks * 512 <= 4 * MIB
+    assert sum(length for _, length in blind.asked) == 32 * MIB
 
 
 def test_reads_of_any_offset_and_length_are_exact(run: Run, remote: Remote) -> None:
