@@ -70,8 +70,8 @@ def of_vsphere(vc: Vcsim, transport: str = "auto") -> LiveVm:
     )
 
 
-def on_azure(cloud: Cloud, name: str, *disks: Path, generation: str = "V2") -> LiveVm:
-    id_ = cloud.add_vm(name, *disks)
+def on_azure(cloud: Cloud, name: str, *disks: Path, generation: str = "V2", security: str = "Standard") -> LiveVm:
+    id_ = cloud.add_vm(name, *disks, securityProfile={"securityType": security})
     group = id_.rpartition("/virtualMachines/")[0]
     cloud.change(f"{group}/disks/{name}-os", hyperVGeneration=generation)
     begun = cloud.blob_bytes

@@ -13,6 +13,7 @@ import pytest
 
 from adapters.azure import azure_source
 from adapters.azure.refusals import Code
+from adapters.sandbox import Sandbox
 from fixtures.emulators.azure import Cloud, vhd_footer
 from migrate.address import parse
 from migrate.blocks import Disk as NbdDisk
@@ -22,7 +23,8 @@ from migrate.source import Disk, Extent, Firmware, Nic, Vm
 from tests import file_samples as samples
 from tests.azure_journeys import QUICK, address, source, token
 from tests.cloud import Notebook, Told
-from tests.program import asked
+from tests.guest_disks import ext4_disk
+from tests.program import asked, environment
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20
@@ -140,6 +142,32 @@ def test_every_reason_against_a_vm_and_its_disks_is_told_at_once(azure_cloud: Cl
         Code.PRIVATE,
         Code.SECTORS,
     ]
+
+
+def test_trusted_launch_alone_forbids_the_move_as_long_as_it_is_not_waived(
+    azure_cloud: Cloud, run: Run, box: Sandbox, tmp_path: Path
+) -> None:
+    """Its disks are read like any others; what its virtual TPM holds is Azure's, and stays there."""
+    disk = ext4_disk(tmp_path / "disk.raw", tmp_path, mib=8)
+    azure_cloud.add_vm("trusted", disk, securityProfile={"securityType": "TrustedLaunch"})
+    azure_cloud.declare_disk("trusted-alone", 1 << 30, securityProfile={"securityType": "TrustedLaunch"})
+    for where in (address("trusted"), address("disks/trusted-alone")):
+        with source(azure_cloud, run, where) as opened:
+            vm = opened.describe(next(opened.vms()))
+        assert [(doubt.code, "--waive AZR-005" in (doubt.remedy or "")) for doubt in vm.doubts] == [("AZR-005", True)]
+    before = azure_cloud.state
+    words = ("vm", address("trusted"), "--ca", azure_cloud.ca, "--work", tmp_path / "work")
+    env = environment(box) | azure_cloud.variables
+    azure_cloud.asked.clear()
+    refused = asked(*words, env=env)
+    assert refused.code == 3 and "AZR-005" in refused.err, refused
+    assert not any("/snapshots/" in one for one in azure_cloud.asked)
+    waived = asked(*words, "--waive", "AZR-005", env=env)
+    assert waived.code == 3 and "AZR-005" not in waived.err and "GUEST-004" in waived.err, waived
+    assert azure_cloud.state == before
+    image = tmp_path / "image.qcow2"
+    converted = asked("convert", *words[1:4], image, *words[4:], env=env)
+    assert converted.code == 0 and "AZR-005" in converted.err, converted
 
 
 def test_a_customers_key_is_no_hindrance_as_long_as_it_can_be_used(azure_cloud: Cloud, run: Run) -> None:

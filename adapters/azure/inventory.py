@@ -1,7 +1,7 @@
 """What a subscription tells of its VMs: many by lists, page by page, or one with all that a list leaves out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from migrate.source import Disk, Firmware, Nic, Vm
 from migrate.text import one_line
 
 Item = TypeVar("Item")
+Doubts = tuple[Reason, ...]
 
 GIB = 1 << 30
 ORIGIN = "Azure"
@@ -81,18 +82,18 @@ def found(cloud: Cloud, place: Place) -> Found:
     """Return the VM or the disk with all that is known. Raise NotMigratable with every reason, SourceError where it is not there."""
     if place.is_disk:
         return _found_disk(cloud, place)
-    vm, disks = _looked_at(cloud, place)
+    vm, disks, doubts = _looked_at(cloud, place)
     nics = _if_allowed(cloud, "MAC addresses", lambda: [_nic(cloud, _id(id_)) for id_ in _nic_ids(vm)])
     sizes = _if_allowed(cloud, "vCPUs and memory", lambda: _sizes(cloud, {vm.location}).items())
     around = Around(_by_id(disks), {(nic.id or "").lower(): nic for nic in nics}, dict(sizes))
-    return Found(told(vm, cloud.subscription, around), disks, _id(vm.id).group)
+    return Found(replace(told(vm, cloud.subscription, around), doubts=doubts), disks, _id(vm.id).group)
 
 
 def found_disks(cloud: Cloud, place: Place) -> Found:
     """As `found`, without what it takes no disk to know: network cards, vCPUs, memory."""
     if place.is_disk:
         return _found_disk(cloud, place)
-    vm, disks = _looked_at(cloud, place)
+    vm, disks, _ = _looked_at(cloud, place)
     return Found(told(vm, cloud.subscription, Around(_by_id(disks))), disks, _id(vm.id).group)
 
 
@@ -139,8 +140,8 @@ def disk_size(disk: models.Disk) -> int:
     return int(told_size.disk_size_bytes or (told_size.disk_size_gb or 0) * GIB)
 
 
-def _looked_at(cloud: Cloud, place: Place) -> tuple[models.VirtualMachine, tuple[models.Disk, ...]]:
-    """The VM with its managed disks, unless something speaks against it."""
+def _looked_at(cloud: Cloud, place: Place) -> tuple[models.VirtualMachine, tuple[models.Disk, ...], Doubts]:
+    """The VM with its managed disks, and what speaks against it that may be waived. Raise NotMigratable with all where something may not be."""
     subject = place.text
     vm = cloud.asked(
         f"look at {subject}",
@@ -156,9 +157,15 @@ def _looked_at(cloud: Cloud, place: Place) -> tuple[models.VirtualMachine, tuple
     for disk in disks:
         reasons += refusals.of_disk(disk, is_of_vm=True)
         reasons += _key_reasons(cloud, disk)
-    if reasons:
-        raise NotMigratable(one_line(vm.name or place.name), tuple(dict.fromkeys(reasons)))
-    return vm, tuple(disks)
+    return vm, tuple(disks), _doubts(one_line(vm.name or place.name), reasons)
+
+
+def _doubts(subject: str, reasons: Iterable[Reason]) -> Doubts:
+    """Return what speaks against a VM where all of it may be waived."""
+    found = tuple(dict.fromkeys(reasons))
+    if any(reason.code not in refusals.WAIVABLE for reason in found):
+        raise NotMigratable(subject, found)
+    return found
 
 
 def _found_disk(cloud: Cloud, place: Place) -> Found:
@@ -167,9 +174,7 @@ def _found_disk(cloud: Cloud, place: Place) -> Found:
     except MissingRight as missing:
         raise NotMigratable(place.name, [refusals.right(missing.action, missing.scope)]) from None
     name = one_line(disk.name or place.name)
-    reasons = [*refusals.of_disk(disk, is_of_vm=False), *_key_reasons(cloud, disk)]
-    if reasons:
-        raise NotMigratable(name, reasons)
+    doubts = _doubts(name, [*refusals.of_disk(disk, is_of_vm=False), *_key_reasons(cloud, disk)])
     properties = disk.properties
     vm = Vm(
         name=name,
@@ -182,6 +187,7 @@ def _found_disk(cloud: Cloud, place: Place) -> Found:
         if disk.managed_by and text(properties.disk_state if properties else None) == "Attached"
         else None,
         tags=_tags(disk.tags),
+        doubts=doubts,
     )
     return Found(vm, (disk,), _id(disk.id).group)
 

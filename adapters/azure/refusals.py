@@ -6,7 +6,7 @@
 | AZR-002 | Azure Disk Encryption encrypts inside the guest                                                   |
 | AZR-003 | a key of the customer's encrypts it, and its disk encryption set does not give it                 |
 | AZR-004 | its OS disk is ephemeral                                                                          |
-| AZR-005 | it is a Trusted Launch VM                                                                         |
+| AZR-005 | it is a Trusted Launch VM, and nobody has said --waive AZR-005                                    |
 | AZR-006 | it is a confidential VM                                                                           |
 | AZR-007 | a disk is unmanaged: a page blob in a storage account                                             |
 | AZR-008 | a disk may be downloaded through private links only, or not at all                                |
@@ -17,7 +17,8 @@
 | AZR-013 | it has no OS disk                                                                                 |
 
 Sources: Azure REST reference, Compute 2025-04-01 (Disk, VirtualMachine); "Download a Linux VHD from Azure"; "Restrict managed disks from being
-imported or exported"; "Azure ultra disks", "Premium SSD v2".
+imported or exported"; "Azure ultra disks", "Premium SSD v2". That a Trusted Launch disk is read like any other, by the same SAS, its virtual TPM by
+another one that must be asked for: "Get sas on managed disk and VM guest state", an example of Disks - Grant Access; azure-cli issue 22275.
 """
 
 from collections.abc import Iterator
@@ -47,6 +48,10 @@ class Code(StrEnum):
     SIGN_IN = "AZR-011"
     NOT_WHOLE = "AZR-012"
     NO_DISK = "AZR-013"
+
+
+WAIVABLE = frozenset({Code.TRUSTED_LAUNCH})
+"""What speaks against a move and does not keep a disk from being read. migrate/codes.yaml says why it may be waived."""
 
 
 def of_vm(vm: models.VirtualMachine) -> Iterator[Reason]:
@@ -157,7 +162,8 @@ def _secured(what: str, kind: str) -> Iterator[Reason]:
         yield Reason(
             Code.TRUSTED_LAUNCH,
             f"{what} is a Trusted Launch VM: secrets may be sealed to its virtual TPM, which does not come along",
-            "Turn Trusted Launch off: deallocate it, then az vm update --security-type Standard.",
+            f"Make sure that no key of the guest's is in it, then --waive {Code.TRUSTED_LAUNCH.value}; or turn Trusted Launch off: deallocate it, "
+            "then az vm update --security-type Standard.",
         )
     elif kind.startswith(CONFIDENTIAL):
         yield Reason(
