@@ -134,9 +134,8 @@ def test_five_hundred_vms_are_a_screenful(tmp_path: Path) -> None:
     assert max(map(len, shown)) <= WIDTH
     assert shown[0] == "wave · 500 VMs of 1 source · 440 can go, 60 refused"
     assert any("DC0/f1/* (line 4): 50 VMs" in line and "40 can go, 10 refused" in line for line in shown)
-    assert any(
-        "60 VMs: a-rather-long-name-of-a-virtual-machine-000" in line and "and 52 more" in line for line in shown
-    )
+    assert "60 VMs: a-rather-long-name-of-a-virtual-machine-000" in "\n".join(shown)
+    assert "and 52 more" in "\n".join(shown)
 
 
 def test_each_vm_has_its_row_where_they_are_few_or_where_all_are_asked_for() -> None:
@@ -219,11 +218,10 @@ def each(listed: Iterator[Vm]) -> set[str | None]:
 def test_one_listing_gives_what_the_source_itself_would_give_for_each_address(
     tmp_path: Path, run: Run, azure_cloud: Cloud, aws_account: Account
 ) -> None:
-    azure_cloud.declare_disk("batch-os", GIB)
     disk = samples.raw(tmp_path)
     with disk.open("r+b") as file:
         file.truncate(GIB)
-    for name in ("batch-web1", "batch-web2", "batch-db"):
+    for name in ("batch-web1", "batch-db"):
         azure_cloud.add_vm(name, disk)
     instance = aws_account.instance("batch-web1", disk)
     aws_account.instance("batch-db", disk)
