@@ -197,6 +197,8 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
     imported = None if source.freezes_nothing else _imported_before(run, job, order)
     if imported is None:
         imported = _moved(run, job, source, rooms, order, outcome, vm)
+    else:
+        _give_back(job, source)
     outcome.repaired = job.needed("remediate", Repaired)
     outcome.proven = job.result("prove", Proven)
     outcome.sent = job.needed("transfer", Sent)
@@ -230,6 +232,15 @@ def _moved(run: Run, job: Job, source: Source, rooms: Rooms, order: Order, outco
     job.overlay.unlink(missing_ok=True)
     source.release(token)
     return imported
+
+
+def _give_back(job: Job, source: Source) -> None:
+    """What was frozen is given back where the run that imported the image ended before it did so."""
+    job.overlay.unlink(missing_ok=True)
+    frozen = job.result("freeze", Frozen)
+    at_source = any("/" in made.kind for made in job.ledger.left())  # as in "vmware/snapshot"
+    if frozen is not None and at_source:
+        source.release(frozen.token)
 
 
 def _guest_reasons(run: Run, job: Job, source: Source, vm: Vm, rooms: Rooms, order: Order) -> list[Reason]:
