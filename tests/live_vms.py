@@ -85,15 +85,21 @@ def on_azure(cloud: Cloud, name: str, *disks: Path, generation: str = "V2", secu
     )
 
 
-def on_aws(account: Account, name: str, *disks: Path, boots_by: str = "legacy-bios") -> LiveVm:
+def on_aws(
+    account: Account, name: str, *disks: Path, boots_by: str = "legacy-bios", bucket: str | None = None
+) -> LiveVm:
+    """With a bucket, the disk is exported to it."""
+    if bucket:
+        account.exporter()
+        account.bucket(bucket)
     id_ = account.instance(name, *disks)
     account.alter(id_, current_instance_boot_mode=boots_by)
     begun = account.counts().get("bytes", 0)
     return LiveVm(
         f"aws://{REGION}/{id_}",
-        SourceOptions(),
+        SourceOptions(transport="export", export_bucket=bucket) if bucket else SourceOptions(),
         account.variables,
-        account.snapshots,
+        (lambda: account.holds(bucket)) if bucket else account.snapshots,
         lambda: account.counts().get("bytes", 0) - begun,
         lambda: (SECRET_KEY, SESSION_TOKEN),
     )

@@ -32,6 +32,8 @@ def placed(
                 yield on_azure(request.getfixturevalue("azure_cloud"), name, disk, security="TrustedLaunch")
             case "aws":
                 yield on_aws(request.getfixturevalue("aws_account"), name, disk)
+            case "aws by an export":
+                yield on_aws(request.getfixturevalue("aws_account"), name, disk, bucket="exports-of-live-disks")
             case "vsphere by an export lease":
                 yield stack.enter_context(on_vsphere(disk, transport="nfc"))
             case _:
@@ -84,12 +86,21 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("way", "tracked"), [("vsphere by its datastore", True), ("vsphere by its datastore", False), ("azure", True)]
+    ("way", "tracked"),
+    [
+        ("vsphere by its datastore", True),
+        ("vsphere by its datastore", False),
+        ("azure", True),
+        ("aws", True),
+        ("aws by an export", True),
+    ],
 )
 def test_a_preview_of_100_gib_of_which_1_is_used_reads_less_than_200_mb(
     request: pytest.FixtureRequest, tmp_path: Path, large: Path, way: str, tracked: bool
 ) -> None:
-    """Counted at the server. `tracked` is whether vSphere says what was ever written; Azure's page ranges always do. The one in Azure is a Trusted Launch VM."""
+    """Counted at the server. `tracked` is whether vSphere says what was ever written; Azure's page ranges and EBS direct always do, an export
+    never does. The one in Azure is a Trusted Launch VM.
+    """
     assert (large.stat().st_size, large.stat().st_blocks * 512 // (16 * MIB)) == (SIZE, USED // (16 * MIB))
     with placed(request, way, "large", large, tracked=tracked) as live:
         before = live.state()
