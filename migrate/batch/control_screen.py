@@ -37,6 +37,7 @@ STYLES = {
     VmState.DONE: "green",
 }
 BAR = 12
+LONGEST_NAME = 28
 
 
 def headline(found: BatchFacts) -> str:
@@ -79,13 +80,14 @@ def _counted(vms: Sequence[VmFacts]) -> Iterator[str]:
 
 
 def _table(vms: Sequence[VmFacts], now: datetime) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim", expand=False)
-    table.add_column("  VM", no_wrap=True, max_width=28)
-    table.add_column("stage", no_wrap=True)
-    table.add_column("progress", no_wrap=True)
-    table.add_column("rate", no_wrap=True, justify="right")
-    table.add_column("left", no_wrap=True, justify="right")
-    table.add_column("last", overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim", expand=True)
+    names = max((len(shown(vm.id)) for vm in vms), default=0)
+    table.add_column("  VM", no_wrap=True, width=2 + min(max(names, 2), LONGEST_NAME))
+    table.add_column("stage", no_wrap=True, width=10)
+    table.add_column("progress", no_wrap=True, width=BAR + 5)
+    table.add_column("rate", no_wrap=True, justify="right", width=10)
+    table.add_column("left", no_wrap=True, justify="right", width=8)
+    table.add_column("last", overflow="ellipsis", no_wrap=True, ratio=1)
     for vm in vms:
         style = STYLES.get(vm.state, "dim")
         runs = vm.state is VmState.RUNNING

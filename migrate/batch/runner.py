@@ -24,6 +24,7 @@ from migrate.batch.durable import Durable, Step, dbos_durable
 from migrate.batch.events import Teller
 from migrate.batch.facts import VmState
 from migrate.batch.limits import Place
+from migrate.batch.model import Window
 from migrate.batch.runner_jobs import carried, is_locked
 from migrate.batch.runner_moves import Mover
 from migrate.batch.store import Store
@@ -174,6 +175,9 @@ class Runner:
                 if held.stop.is_set():  # what it was doing broke because it was ended
                     return {"ended": "stopped"}
                 return self._failed(held, error)
+            except sa.exc.DBAPIError:
+                held.end("the database did not answer")
+                return {"ended": "stopped"}
             except Exception as bug:  # noqa: BLE001 - the last edge: a fault of ours, or a disk that is full, ends this VM and no other
                 return {"ended": "stopped"} if held.stop.is_set() else _fault(run, bug)
 
@@ -277,7 +281,7 @@ class Runner:
             return
         vm = tables.VMS.c
         asked = (
-            sa.select(vm.batch, vm.id, vm.fence, vm.wanted, vm.stage, tables.BATCHES.c.is_paused)
+            sa.select(vm.batch, vm.id, vm.fence, vm.wanted, vm.stage, vm.open_window, tables.BATCHES.c.is_paused)
             .join(tables.BATCHES, tables.BATCHES.c.name == vm.batch)
             .where(vm.worker == self._member.id, vm.state == "running")
         )
@@ -297,7 +301,7 @@ class Runner:
                 one.end("cancelled")
             elif row.wanted == "pause" or row.is_paused:
                 one.end("paused")
-            elif one.planned.window is not None and closes(one.planned.window, now) is None:
+            elif row.open_window is not None and closes(Window.model_validate_json(row.open_window), now) is None:
                 one.closing.set()
                 if row.stage in PARTS_ANYWHERE:
                     one.end("its window has closed")
@@ -326,7 +330,7 @@ class Runner:
         """A database that is away for a while ends nothing: claims hold until the lease has run out."""
         try:
             yield
-        except sa.exc.OperationalError as error:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
             if not self._is_sick:
                 self._is_sick = True
                 said = str(error.orig).strip().splitlines()[0]

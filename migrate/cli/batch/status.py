@@ -18,8 +18,8 @@ from migrate.cli.terminal import print_json, running
 
 EVERY_S = 1.0
 PLAIN_EVERY_S = 10.0
-ROWS = 30
-"""Where there is no terminal whose height could say."""
+ROWS, WIDTH = 30, 160
+"""Where there is no terminal that could say."""
 
 
 @click.command(short_help="Show where each VM of a batch stands.")
@@ -41,10 +41,9 @@ def status(name: str | None, watch: bool, everything: bool, database: str | None
         if output == "json":
             print_json(to_json(found))
             return
-        console = Console(highlight=False)
+        console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDTH)
         if not watch:
-            rows = None if everything else _rows(console)
-            console.print(screen(found, rows), soft_wrap=not console.is_terminal)
+            console.print(screen(found, None if everything else _rows(console)))
             return
         if not console.is_terminal:
             while True:
