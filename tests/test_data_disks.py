@@ -223,7 +223,7 @@ def ova_of(folder: Path, *disks: Path) -> Path:
     members: list[samples.Member] = []
     for number, disk in enumerate(disks):
         name = f"disk{number}.vmdk"
-        content = samples.converted(folder, "vmdk", name, "subformat=streamOptimized", content=disk.read_bytes())
+        content = samples.converted(folder, "vmdk", name, "subformat=monolithicSparse", content=disk.read_bytes())
         members.append((name, content.read_bytes()))
     ovf = samples.ovf_text(*(str(name) for name, _ in members))
     return samples.tar(folder / "erp01.ova", [("erp01.ovf", ovf.encode()), *members])
