@@ -49,9 +49,8 @@ class Exports:
     def made(self, image: str) -> str:
         """Return the task that exports the AMI, active or completed. It is started where there is none."""
         failure: SourceBusy | None = None
-        once = secrets.token_hex(
-            16
-        )  # so that a second request of this run starts nothing; another run looks at the tags
+        # A second request of this run starts nothing; another run finds the task by its tags.
+        once = secrets.token_hex(16)
         for attempt in range(TRIES):
             if attempt:
                 self._account.run.stop.wait(self._patience.settle)
