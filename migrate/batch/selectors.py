@@ -160,7 +160,8 @@ def _looked_at(
         raise
     except MigrateError as error:
         return Seen(entry, number, address, name, listed, failure=error)
-    return Seen(entry, number, address, name, vm, notes=tuple(notes[before:]))
+    doubts = tuple(doubt for doubt in vm.doubts if doubt.code not in entry.request.waive)
+    return Seen(entry, number, address, name, vm, doubts, tuple(notes[before:]))
 
 
 def _quiet(run: Run, notes: list[str]) -> Run:
