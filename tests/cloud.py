@@ -300,7 +300,7 @@ class Observer:
 
     `cut_after` is how many bytes of requests pass before the line is cut, once; `dead_after` before it is cut for good.
     `pause` slows each block of 64 KiB down, in seconds. `stop_at` is the part at whose beginning the line is cut and `stop` is called.
-    `refuse_from` is the part from which on each is answered 403 with the code `refusal`, in the server's place.
+    `then` is called, once, when the part `when` begins, and the line is left alone. `refuse_from` is the part from which on each is answered 403 with the code `refusal`, in the server's place.
     """
 
     url: str
@@ -311,6 +311,8 @@ class Observer:
     pause: float = 0.0
     stop_at: int | None = None
     stop: Callable[[], None] = lambda: None
+    when: int | None = None
+    then: Callable[[], None] = lambda: None
     refuse_from: int | None = None
     refusal: str = "AccessDenied"
     cuts: int = 0
@@ -342,6 +344,9 @@ class Observer:
             self.parts += [int(m[1]) for m in found]
             self.sent += len(block)
             cut = self.is_dead or (self.cut_after is not None and self.sent >= self.cut_after)
+            if self.when in self.parts:
+                self.when = None
+                self.then()
             if self.stop_at in self.parts:
                 self.stop()
                 cut = True

@@ -228,6 +228,18 @@ def test_a_block_map_reads_back_as_it_was_written(tmp_path: Path) -> None:
             read_map(tmp_path / "bad")
 
 
+def test_a_journal_with_a_line_that_was_cut_off_in_the_middle_is_believed_up_to_there(tmp_path: Path) -> None:
+    """A full disk cuts a line off, and once there is room again others follow on it."""
+    path = tmp_path / "journal"
+    head = journal.Head(
+        upload="u", mark="m", key="k", part_bytes=MIN_PART, disk_bytes=MIB, compression=Compression.ZLIB
+    )
+    journal.begin(path, journal.Past(head, (), {2: "a" * 32}, {3: "b" * 32})).close()
+    with path.open("a") as file:
+        file.write("c 4 00112p 5 cc\np 6 dd\n")
+    assert journal.read(path) == journal.Past(head, (), {2: "a" * 32}, {3: "b" * 32})
+
+
 def test_what_is_no_journal_is_none(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     assert journal.read(path) is None
