@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from migrate.batch.model import Batch, PlannedVm
 from migrate.batch.plan_file import NAME, PlanFile, ReasonSaid, VmPlan, asked, read_plan
 from migrate.batch.plan_page import html
-from migrate.errors import MigrateError, NotMigratable, ToolFailed, UsageError
+from migrate.errors import MigrateError, NotMigratable, Stopped, ToolFailed, UsageError
 from migrate.job import write_whole
 from migrate.preview.values import PreviewValue
 from migrate.run import Note, Progress, Run
@@ -55,7 +55,7 @@ def plan(run: Run, batch: Batch, into: Path, work: Path, *, at_once: int = 2, ag
             for job in jobs:
                 job.result()
         stage.summary = f"{len(batch.vms)} VMs in {one_line(str(into))}"
-    return folder.file
+    return folder.write()
 
 
 class _Folder:
@@ -67,8 +67,7 @@ class _Folder:
         self._found = dict(found)
         self._lock = threading.Lock()
 
-    @property
-    def file(self) -> PlanFile:
+    def _file(self) -> PlanFile:
         return PlanFile(
             batch=self._batch.name,
             version=version("magalu-migrate"),
@@ -83,10 +82,12 @@ class _Folder:
             self.write()
             run.tell(Progress(STAGE, len(self._found), len(self._batch.vms), "VMs", f"{made.id} {made.status}"))
 
-    def write(self) -> None:
-        file = self.file
+    def write(self) -> PlanFile:
+        """Write what there is now, and return it."""
+        file = self._file()
         file.write(self._into)
         write_whole(self._into / INDEX, html(file).encode())
+        return file
 
 
 def _kept(batch: Batch, into: Path) -> dict[str, VmPlan]:
@@ -115,7 +116,9 @@ def _one(run: Run, vm: PlannedVm, into: Path, work: Path, folder: _Folder) -> No
     try:
         said = run.tool(_words(vm, page, work), ok=ENDED_BY_ITSELF)
         made = _made(vm, into, page, said.stdout, said.status, said.stderr)
-    except ToolFailed as error:
+    except Stopped:
+        raise
+    except MigrateError as error:
         made = _failed(vm, error)
     folder.take(run, made)
 
