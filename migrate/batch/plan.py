@@ -52,8 +52,12 @@ def plan(run: Run, batch: Batch, into: Path, work: Path, *, at_once: int = 2, ag
             )
         with ThreadPoolExecutor(at_once) as pool:
             jobs = [pool.submit(_one, run, vm, into, work, folder) for vm in waiting]
-            for job in jobs:
-                job.result()
+            try:
+                for job in jobs:
+                    job.result()
+            except Stopped as stopped:
+                stopped.hint = "The previews that are made are kept: the same command goes on."
+                raise
         stage.summary = f"{len(batch.vms)} VMs in {one_line(str(into))}"
     return folder.write()
 
