@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from adapters.sandbox import Sandbox, sandbox
 from fixtures.emulators.aws import Account, aws
 from fixtures.emulators.azure import Cloud, azure
 from migrate.run import Run
+
+# How long an example takes is no claim of ours, and a busy machine must fail no test.
+settings.register_profile("ours", deadline=None)
+settings.load_profile("ours")
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ class Started:
         self.seen.update((pid, starts[pid]) for pid in found)
         return {pid: words[pid].replace(b"\0", b" ").decode("utf-8", "replace") for pid in found}
 
-    def wait_for(self, what: Callable[[], bool], *, timeout: float = 240.0) -> None:
+    def wait_for(self, what: Callable[[], bool], *, timeout: float = 900.0) -> None:
         """`what` holds now; the process still runs."""
         deadline = time.monotonic() + timeout
         while not what():

@@ -621,7 +621,8 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         program.wait_for(lambda: _weed_runs(program))
         program.process.send_signal(signal.SIGINT)
         answer = program.ended(signal.SIGINT, within=20)
-        assert answer.code == 130
+        # Where the interpreter was ending already, the second signal ends it: a shell says 130 of both.
+        assert answer.code in (130, -signal.SIGINT)
         deadline = time.monotonic() + 5
         while program.relatives() and time.monotonic() < deadline:
             time.sleep(0.05)
