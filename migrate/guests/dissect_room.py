@@ -237,13 +237,13 @@ def open_dissected(
     root: str | None = None,
     beside: Beside = NOTHING,
     *,
-    stale_will_do: bool = False,
+    asked: bool = True,
 ) -> Iterator[DissectGuest]:
     """Open the guest on a disk that NBD serves, to look at it.
 
-    `root` names its root file system, as fstab(5) would, where there are several; `beside` is what its data disks hold. `stale_will_do` says whether a file system is taken whose newest changes
-    are in a log that is not replayed here; a Note tells of it then. Raise UsageError without the libraries, Unsuitable where it cannot be read here,
-    NotMigratable where there is no guest.
+    `root` names its root file system, as fstab(5) would, where there are several; `beside` is what its data disks hold. `asked` says whether the user
+    asked for Dissect: then btrfs is read, too, and a file system whose newest changes are in a log that is not replayed here; a Note tells of that.
+    Raise UsageError without the libraries, Unsuitable where it cannot be read here, NotMigratable where there is no guest.
     """
     check_installed()
     with ExitStack() as stack:
@@ -251,7 +251,7 @@ def open_dissected(
         reader = stack.enter_context(_reader(run, uri))
         places = _Places(run, disk)
         found = Found([places.table, *beside.tables], beside.with_boot_disk(places.filesystems), places.read)
-        opening = _Opening(run, reader, places, stale_will_do)
+        opening = _Opening(run, reader, places, asked)
         files = opening.each(found.on_boot_disk.filesystems)
         found = replace(found, failures=opening.failures)
         chosen = chosen_root(files, found, root)
@@ -259,7 +259,7 @@ def open_dissected(
         refuse_elsewhere(layout)
         mounts = opening.mounted(layout, files[chosen.device])
         if chosen.type == "btrfs" and opening.opened[chosen.device].read_only:
-            raise snapshot_root(chosen.device, "of the root")
+            raise snapshot_root(chosen.device, opening.subvolumes[chosen.device])
         told = [opening.with_free(fs) for fs in layout.filesystems]
         opening.tell_what_is_stale()
         yield DissectGuest(run, replace(layout, filesystems=tuple(told)), MountedFiles(mounts), offers)
@@ -337,12 +337,13 @@ class _Places:
 class _Opening:
     """The file systems of a disk, opened one by one; `failures` say by device why one could not be."""
 
-    def __init__(self, run: Run, reader: ReaderFiles, places: _Places, stale_will_do: bool) -> None:
+    def __init__(self, run: Run, reader: ReaderFiles, places: _Places, asked: bool) -> None:
         self._run = run
         self._reader = reader
         self._places = places
-        self._stale_will_do = stale_will_do
+        self._asked = asked
         self.opened: dict[str, Opened] = {}
+        self.subvolumes: dict[str, str] = {}
         self.failures: dict[str, str] = {}
         self._mounted: dict[str, Opened] = {}
 
@@ -354,6 +355,8 @@ class _Opening:
         return {device: opened.files for device, opened in self.opened.items()}
 
     def _open(self, fs: Filesystem) -> None:
+        if fs.type == "btrfs" and not self._asked:
+            raise Unsuitable(f"{fs.device} is btrfs, which it reads where --room dissect asks for it")
         if fs.type in EXT:
             state = extfs.state(self._places.read(fs.device, extfs.SUPERBLOCK, 256))
             if state.read_only:
@@ -370,6 +373,7 @@ class _Opening:
                 continue
             if subvolume is None or is_root(opened.files.kind):
                 self.opened[fs.device] = opened
+                self.subvolumes[fs.device] = "the default" if subvolume is None else subvolume.removeprefix("subvol=")
             if is_root(opened.files.kind):
                 return
 
@@ -415,7 +419,7 @@ class _Opening:
     def tell_what_is_stale(self) -> None:
         """Raise Unsuitable where what was read may be older than the guest left it, unless that will do."""
         for device, opened in self._mounted.items():
-            if opened.stale is not None and not self._stale_will_do:
+            if opened.stale is not None and not self._asked:
                 raise Unsuitable(f"{device} may hold older files than the guest left: {opened.stale}")
             if opened.stale is not None:
                 text = f"{device} is looked at as it is on the disk; {opened.stale}: what a running VM wrote last may be missing here."

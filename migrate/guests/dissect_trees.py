@@ -198,6 +198,7 @@ class XfsTree:
 
     KNOWN = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x40 | 0x80
     IMMUTABLE = 0x8 | 0x10
+    RMAP, REFLINK = 0x2, 0x4
 
     def __init__(self, stream: BinaryIO) -> None:
         self._system = XFS(stream)
@@ -207,8 +208,15 @@ class XfsTree:
         if sb.sb_dirblklog:
             raise Unread("it has folders in blocks larger than its own, which are not read here")
         self.root = self._system.root
-        self.free: int | None = int(sb.sb_fdblocks) * int(sb.sb_blocksize)
+        self.free: int | None = self._free(sb)
         self.stale = None if _is_clean(stream, sb) else "its log was not replayed"
+
+    def _free(self, sb: Any) -> int:
+        """A little less than the kernel would tell, which keeps blocks for itself. Source: Linux, fs/xfs/xfs_mount.c, xfs_default_resblks."""
+        kept = min(sb.sb_dblocks // 20, 8192)
+        for feature in (self.RMAP, self.REFLINK):
+            kept += sb.sb_dblocks // 100 if self._system.version == 5 and sb.sb_features_ro_compat & feature else 0
+        return max(0, int(sb.sb_fdblocks) - int(kept)) * int(sb.sb_blocksize)
 
     def entries(self, node: Node) -> Iterator[tuple[str, Node]]:
         for entry in node.iterdir():
