@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from pathlib import Path
 
 from migrate.errors import Reason
 from migrate.job import Job
@@ -68,7 +69,7 @@ def send_data_disk(
     place = _place(job, number, f"{image}-data{number - 1}.qcow2", target.object_limit)
     place.folder.mkdir(mode=0o700, exist_ok=True)
     made = transfer(run, uri, target, place, stage, compression, still)
-    made.blocks.write(place.folder / "blocks")
+    made.blocks.write(blocks_of(job, number))
     sent = DiskSent(
         number=number,
         bucket=made.stored.bucket,
@@ -81,6 +82,16 @@ def send_data_disk(
     job.finish(_stage(number), sent)
     place.forget()
     return sent
+
+
+def sent_disk(job: Job, number: int) -> DiskSent | None:
+    """Return what became of a data disk that was sent; None where it was not."""
+    return job.result(_stage(number), DiskSent)
+
+
+def blocks_of(job: Job, number: int) -> Path:
+    """The block map of a data disk that was sent."""
+    return _folder(job, number) / "blocks"
 
 
 def forget_data_disks(job: Job) -> None:
@@ -123,4 +134,8 @@ def _stage(number: int) -> str:
 
 
 def _place(job: Job, number: int, key: str, limit: int) -> Place:
-    return Place(key, job.folder / f"data-{number}", limit=limit)
+    return Place(key, _folder(job, number), limit=limit)
+
+
+def _folder(job: Job, number: int) -> Path:
+    return job.folder / f"data-{number}"

@@ -253,13 +253,14 @@ def _tell_missing(draft: Draft, mount: Mount) -> None:
 
 def _tell_data_disk(draft: Draft, mount: Mount, fs: Filesystem, place: str) -> None:
     """What is mounted again by itself once a volume holds the same bytes: a copy of a disk has the disk's UUIDs."""
-    disks = " and ".join(f"disk {number + 1}" for number in (fs.disks or (fs.disk or 0,)))
+    numbers = fs.disks or (fs.disk or 0,)
+    disks = " and ".join(f"disk {number + 1}" for number in numbers)
+    volumes = f"a volume that holds {disks} is" if len(numbers) == 1 else f"volumes that hold {disks} are"
     name = stable(fs)
     draft.find(
         "DISK-002",
         f"{FSTAB} mounts {mount.spec} on {place}; it is {fs.device} ({fs.type}) on {disks}, and an image holds the boot disk only. "
-        "The boot goes on without it."
-        + (f" It is mounted again as soon as a volume with {name} is attached before a boot." if name else ""),
+        "The boot goes on without it." + (f" It is used again as soon as {volumes} attached: {name}." if name else ""),
         remedy="`vm --data-disks upload` sends that disk, too, and says how it becomes a volume.",
     )
     if f"{mount.file}/".startswith(("/home/", "/root/")):

@@ -111,7 +111,7 @@ def test_the_boot_waits_for_no_data_disk_and_what_brings_it_back_is_told() -> No
     assert [finding.code for finding in changes.findings] == ["DISK-002", "DISK-011", "DISK-002"]
     assert changes.findings[0].text == (
         "/etc/fstab mounts UUID=bbbb on /home; it is /dev/sdb1 (ext4) on disk 2, and an image holds the boot disk only. The boot goes on "
-        "without it. It is mounted again as soon as a volume with UUID=bbbb is attached before a boot."
+        "without it. It is used again as soon as a volume that holds disk 2 is attached: UUID=bbbb."
     )
 
 
@@ -329,7 +329,7 @@ def test_a_killed_run_goes_on_within_the_data_disk_and_what_it_sends_becomes_a_v
     upload.killed(70 << 20)
     again = asked(*upload.words, env=upload.env)
     assert again.code == 0, again
-    assert "going on with an unfinished upload: 2 parts" in again.err
+    assert "going on with an unfinished upload" in again.err, again.err
     (told,) = again.json["data_disks"]
     assert (told["disk"], told["key"], told["virtual_bytes"]) == (2, upload.key, DATA_BYTES)
     assert keys_in(upload.box, told["bucket"], upload.name) == [upload.key], (
@@ -342,6 +342,8 @@ def test_a_killed_run_goes_on_within_the_data_disk_and_what_it_sends_becomes_a_v
         assert third.json["data_disks"] == again.json["data_disks"]
         assert relay.parts == []
 
+    verified = asked("verify", upload.job.name, "--disk", "2", *upload.words[-4:], env=upload.env)
+    assert verified.json == {"status": "same", "disk_sha256": told["disk_sha256"]}
     copied = tmp_path / "volume"
     with block_device(copied, DATA_BYTES + MIB) as device:
         said = on_the_instance(upload.box, told, device)

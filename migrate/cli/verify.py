@@ -9,6 +9,7 @@ import click
 from migrate import block_map
 from migrate.cli.options import output_option, work_option
 from migrate.cli.terminal import print_json, print_lines, running
+from migrate.data_disks import blocks_of, sent_disk
 from migrate.errors import UsageError
 from migrate.job import Jobs
 from migrate.lines import Line
@@ -28,9 +29,16 @@ from migrate.wiring.targets import target as target_of
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Verify this file. Default: the object in the bucket (vm --keep-object leaves it there).",
 )
+@click.option(
+    "--disk",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Which disk of the VM; from 2 on those that --data-disks upload has sent.",
+)
 @work_option
 @output_option
-def verify(job: str, image: Path | None, work: Path, output: str) -> None:
+def verify(job: str, image: Path | None, disk: int, work: Path, output: str) -> None:
     """Read an image back and compare each 4 MiB of its disk with what was read while it was made.
 
     \b
@@ -38,12 +46,13 @@ def verify(job: str, image: Path | None, work: Path, output: str) -> None:
     """
     with running(output) as run:
         found = next((one for one in Jobs(work).all() if one.name == job), None)
-        if found is None or (sent := found.result("transfer", Sent)) is None:
+        sent = None if found is None else found.result("transfer", Sent) if disk == 1 else sent_disk(found, disk)
+        if found is None or sent is None:
             raise UsageError(
-                f"there is no finished transfer of a job {shown(job)} in {work}",
+                f"there is no finished transfer of disk {disk} of a job {shown(job)} in {work}",
                 hint="`magalu-migrate clean --all --dry-run` lists all jobs.",
             )
-        blocks = block_map.read(found.blocks)
+        blocks = block_map.read(found.blocks if disk == 1 else blocks_of(found, disk))
         with run.stage("verify") as stage:
             if image is not None:
                 _verify_file(run, image, blocks, stage.name)

@@ -475,7 +475,7 @@ def _os(value: Mapping[str, Any]) -> Os:
 def _layout(value: Mapping[str, Any] | None, firmware: Firmware) -> Layout:
     """`layout: {table: gpt, disk_size: 10GiB, filesystems: [{device: /dev/sda1, type: ext4, size: 9GiB, uuid: …, mountpoint: /}]}`
 
-    `disk`, `partition` and `start` may be left out: they follow from the device's name and the order.
+    `disk`, `partition` and `start` may be left out: they follow from the device's name and the order. `disks` are a volume's.
     """
     if value is None:
         return plain_layout(firmware)
@@ -491,7 +491,8 @@ def _layout(value: Mapping[str, Any] | None, firmware: Firmware) -> Layout:
         disk, partition = each.get("disk", disk), each.get("partition", partition)
         place = {"disk": disk, "partition": partition, "start": own}
         free = _bytes(each["free"]) if "free" in each else None
-        filesystems.append(Filesystem(each["device"], each["type"], size, **place, **texts, free=free))
+        disks = tuple(each.get("disks", ()))
+        filesystems.append(Filesystem(each["device"], each["type"], size, **place, **texts, free=free, disks=disks))
     root = next((fs.device for fs in filesystems if fs.mountpoint == "/"), "") or value["root"]
     table = value.get("table", "gpt" if firmware is Firmware.UEFI else "dos")
     return Layout(tuple(filesystems), root, firmware, _bytes(value.get("disk_size", start + MIB)), table)
