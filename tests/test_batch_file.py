@@ -219,8 +219,8 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_every_wish_of_vm_has_its_key() -> None:
-    """But for the address, and the file that an image of a batch is not kept in; a launch's name is the VM's own."""
-    of_vm = {*VmRequest.model_fields, *SourceOptions.__slots__} - {"address", "keep_image", "source"}
+    """But for the address, the file that an image of a batch is not kept in, and the approval, which is `batch run`'s; a launch's name is the VM's own."""
+    of_vm = {*VmRequest.model_fields, *SourceOptions.__slots__} - {"address", "keep_image", "source", "approve"}
     assert {*EntryWords.model_fields} - {"source", "tags", "leave_out", "priority", "not_before", "window"} == of_vm
     assert {*LaunchWords.model_fields} == {*LaunchOptions.__slots__} - {"name"}
 

@@ -13,10 +13,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from fixtures.machines import built, debian12_cloud
 from migrate.batch.model import Batch, PlannedVm
-from migrate.batch.plan_file import PlanFile, ReasonSaid, VmPlan, approved, asked, read_plan
+from migrate.batch.plan_file import PlanFile, ReasonSaid, VmPlan, approved, asked, check_held, read_plan
 from migrate.batch.plan_page import html
 from migrate.errors import UsageError
-from migrate.preview import Approval
 from migrate.wiring.request import VmRequest
 from tests.preview_guests import EVIL
 from tests.program import Answer
@@ -70,9 +69,11 @@ def test_a_batch_is_held_to_the_plans_that_were_made_for_it(tmp_path: Path) -> N
     batch = Batch(name="wave-2", vms=(planned("a"), planned("b", skip=("strip-macs",))))
     plan_file(*map(can_go, batch.vms)).write(tmp_path)
     held = approved(batch, tmp_path)
-    assert [vm.approve for vm in held.vms] == [DIGEST, DIGEST]
-    assert [vm.model_copy(update={"approve": None}) for vm in held.vms] == [*batch.vms]
-    assert Approval(held.vms[0].approve or "").plan == DIGEST
+    assert [vm.request.approve for vm in held.vms] == [DIGEST, DIGEST]
+    assert [asked(vm) for vm in held.vms] == [asked(vm) for vm in batch.vms]
+    check_held(held, held.vms)
+    with pytest.raises(UsageError, match="2 VMs of wave-2 are in the database already"):
+        check_held(held, batch.vms)
 
 
 def test_a_vm_without_a_plan_for_just_this_wish_is_not_approved(tmp_path: Path) -> None:

@@ -32,8 +32,7 @@ class Limits(Frozen):
 class PlannedVm(Frozen):
     """One VM of a batch. `id` is unique in the batch, and what the user types; `source` and `target` are what limits count by.
 
-    A higher `priority` goes first. `disk_bytes` of its disks, where the source says. `approve` is the digest of the one plan that it may
-    go by (`migrate.preview.Approval`), None where any will do. Nothing in it is secret.
+    A higher `priority` goes first. `disk_bytes` of its disks, where the source says. Nothing in it is secret.
     """
 
     id: str
@@ -44,7 +43,6 @@ class PlannedVm(Frozen):
     not_before: datetime | None = None
     window: Window | None = None
     disk_bytes: int | None = None
-    approve: str | None = None
 
 
 class Batch(Frozen):

@@ -111,13 +111,25 @@ def approved(batch: Batch, path: Path) -> Batch:
         elif plan.asked != asked(vm):
             without.append(f"{vm.id} (asked for otherwise now)")
         else:
-            held.append(vm.model_copy(update={"approve": plan.digest}))
+            request = vm.request.model_copy(update={"approve": plan.digest})
+            held.append(vm.model_copy(update={"request": request}))
     if without:
         raise UsageError(
             f"{one_line(str(path))} has no plan for {counted(len(without), 'VM')} of the batch: {_named(without)}",
             hint="Make the previews again, or leave these VMs out of the batch file.",
         )
     return batch.model_copy(update={"vms": tuple(held)})
+
+
+def check_held(batch: Batch, there: Sequence[PlannedVm]) -> None:
+    """The VMs that a batch has already are held to the same plans. Raise UsageError where they are not: they stay as they were asked for."""
+    wanted = {vm.id: vm.request.approve for vm in batch.vms}
+    otherwise = [vm.id for vm in there if vm.id in wanted and vm.request.approve != wanted[vm.id]]
+    if otherwise:
+        raise UsageError(
+            f"{counted(len(otherwise), 'VM')} of {batch.name} are in the database already, and not held to these plans: {_named(otherwise)}",
+            hint=f"Go on without --approve; or give the batch another name, and cancel this one: magalu-migrate batch cancel --batch {batch.name}",
+        )
 
 
 def _named(names: Sequence[str]) -> str:

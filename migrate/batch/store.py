@@ -96,6 +96,13 @@ class Store:
             new = _added(connection, batch, vms)
             return tuple(vm.id for vm in vms if vm.id not in new)
 
+    def planned(self, batch: str) -> tuple[PlannedVm, ...]:
+        """Return the VMs of a batch as they were asked for, in its order; none where there is no such batch."""
+        vm = tables.VMS.c
+        with self.read() as connection:
+            rows = connection.execute(sa.select(vm.planned).where(vm.batch == batch).order_by(vm.position))
+            return tuple(PlannedVm.model_validate_json(row.planned) for row in rows)
+
     def names(self) -> tuple[str, ...]:
         """Return the names of all batches, the newest first."""
         with self.read() as connection:

@@ -82,7 +82,7 @@ def migrate_vm(
                 data_disks=request.data_disks,
                 compression=request.compression,
                 keep_image=request.keep_image,
-                approved=approved,
+                approved=Approval(request.approve) if approved is None and request.approve else approved,
                 strict=request.strict,
                 launch=_launch(request, cloud_target),
             )

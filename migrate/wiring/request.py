@@ -85,7 +85,10 @@ class GuestRequest(BaseModel):
 
 
 class VmRequest(GuestRequest):
-    """What shall become of one VM. `name` is the image's, None for the default; `size_limit` in bytes, `bandwidth` in bytes a second."""
+    """What shall become of one VM. `name` is the image's, None for the default; `size_limit` in bytes, `bandwidth` in bytes a second.
+
+    `approve` is the digest of the one plan that it may go by, None where any will do.
+    """
 
     address: str
     name: str | None = None
@@ -101,6 +104,7 @@ class VmRequest(GuestRequest):
     keep_image: Path | None = None
     compression: Compression = Compression.ZLIB
     launch: LaunchOptions | None = None
+    approve: str | None = None
 
     @property
     def sandbox_key(self) -> Path | None:

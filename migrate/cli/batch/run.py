@@ -7,6 +7,7 @@ import click
 
 from migrate.batch.control_screen import headline
 from migrate.batch.facts import BatchFacts, VmState
+from migrate.batch.plan_file import approved, check_held
 from migrate.batch.resolve import resolve
 from migrate.batch.runner import Ended, Settings, end_process, run_worker
 from migrate.batch.runner_moves import wired_mover
@@ -26,10 +27,18 @@ from migrate.text import counted, shown
 @click.command(short_help="Move the VMs of a batch.")
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--batch", "name", metavar="NAME", help="Without a file: which batch to go on with. Default: the newest.")
+@click.option(
+    "--approve",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER|FILE",
+    help="Change each VM only as its preview of `batch plan` shows: the plan.json, or the folder that it is in.",
+)
 @database_option
 @work_option
 @output_option
-def run(file: Path | None, name: str | None, database: str | None, work: Path, output: str) -> None:
+def run(
+    file: Path | None, name: str | None, approve: Path | None, database: str | None, work: Path, output: str
+) -> None:
     """Move the VMs of a batch file, as many at once as its limits say, and end when all have come to an end.
 
     Ctrl-C stops it and keeps what is done; the same command, or `batch run` without a file, goes on. So does it after a crash. With --database several
@@ -40,7 +49,7 @@ def run(file: Path | None, name: str | None, database: str | None, work: Path, o
     """
     code = 0
     with running(output) as running_, open_store(database, work) as store:
-        batch = _submitted(running_, store, file, name)
+        batch = _submitted(running_, store, file, name, approve)
         _check_alone(store, batch)
 
         def watch(claim: Claim, event: Event) -> None:
@@ -65,13 +74,20 @@ def run(file: Path | None, name: str | None, database: str | None, work: Path, o
         sys.exit(code)
 
 
-def _submitted(run: Run, store: Store, file: Path | None, name: str | None) -> str:
+def _submitted(run: Run, store: Store, file: Path | None, name: str | None, approve: Path | None) -> str:
     """Return the name of the batch, which has the VMs of the file."""
     if file is None:
+        if approve is not None:
+            raise UsageError(
+                "--approve was given without a file", hint="What a batch was approved by is known since its first run."
+            )
         return chosen(store, name)
     if name is not None:
         raise UsageError("a file and --batch were given", hint="The file names its batch; leave --batch out.")
     batch = resolve(run, file)
+    if approve is not None:
+        batch = approved(batch, approve)
+        check_held(batch, store.planned(batch.name))
     new = store.submit(batch)
     run.tell(Note(f"{batch.name}: {counted(len(batch.vms), 'VM')}, {new} of them new"))
     return batch.name
