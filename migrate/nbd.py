@@ -28,9 +28,19 @@ def served(run: Run, image: Path, form: str = "qcow2") -> Iterator[str]:
 class Counted:
     """The disk behind a counter. `bytes_read` is known after the block that opened it was left; two digits behind the point."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, keep: Path) -> None:
         self.uri = uri
         self.bytes_read = 0
+        self._keep = keep
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """What is read in the block lies on this machine until the disk is closed: whoever reads it again asks the source no more."""
+        self._keep.touch()
+        try:
+            yield
+        finally:
+            self._keep.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -38,14 +48,17 @@ def counted(run: Run, uri: str, notes: Path | None = None) -> Iterator[Counted]:
     """Serve the disk of an nbd+unix URI on another socket and count what is read through it.
 
     `notes` is a folder for the count of a run that is killed; `counts_left` finds it there.
-    Source: nbdkit-nbd-plugin(1), nbdkit-stats-filter(1), nbdkit 1.32.
+    Source: nbdkit-nbd-plugin(1), nbdkit-stats-filter(1), nbdkit-cache-filter(1), nbdkit 1.32.
     """
     with tempfile.TemporaryDirectory(prefix="counted-", dir=run.work) as folder:
         path = Path(folder, "disk.sock")
         stats = (notes or Path(folder)) / f"{Path(folder).name}.reads"
-        served = Counted(socket_uri(path))
-        argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path, "--filter=stats", "nbd"]
-        argv += [f"uri={uri}", "shared=true", f"statsfile={stats}"]
+        keep = Path(folder, "keep")
+        served = Counted(socket_uri(path), keep)
+        argv: list[str | Path] = ["nbdkit", "--foreground", "--readonly", "--unix", path]
+        # What was kept is not asked of the counter below. Where nothing is kept, the cache costs nothing (measured).
+        argv += ["--filter=cache", "--filter=stats", "nbd", f"uri={uri}", "shared=true"]
+        argv += [f"statsfile={stats}", "cache=unsafe", f"cache-on-read={keep}"]
         try:
             log = Path(folder, "log")
             with run.daemon(argv, ready=lambda: answers(served.uri), log=log, last_words=notes is not None):

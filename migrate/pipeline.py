@@ -34,7 +34,7 @@ from migrate.guest import Guest
 from migrate.job import Job
 from migrate.launch import Launch, launch_reasons, launched
 from migrate.login import login_user
-from migrate.nbd import counted, counts_left, served
+from migrate.nbd import Counted, counted, counts_left, served
 from migrate.outcome import Frozen, Imported, JsonObject, Outcome, Proven, Repaired, Sent
 from migrate.preview import Approval, ChangesValue, Preview, changes_json, changes_value, kept_changes
 from migrate.qcow2 import Compression, packer
@@ -330,20 +330,21 @@ def _prepare_boot_disk(
     repaired: Repaired | None,
     still: Callable[[], None],
 ) -> None:
-    with _boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as counted_uri:
+    with _boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as boot_disk:
         if repaired is None:
-            make_overlay(run, job.overlay, counted_uri)
+            make_overlay(run, job.overlay, boot_disk.uri)
             try:
-                with served_all(disks[1:]) as data, ExitStack() as stack:
-                    counted_data = [stack.enter_context(_counted(run, job, each)) for each in data]
-                    repaired = _repaired(run, job, rooms, order, outcome, vm, counted_uri, counted_data)
+                with boot_disk.kept(), served_all(disks[1:]) as data, ExitStack() as stack:
+                    counted_data = [stack.enter_context(_counted(run, job, each)).uri for each in data]
+                    repaired = _repaired(run, job, rooms, order, outcome, vm, boot_disk.uri, counted_data)
             except BaseException:
                 job.overlay.unlink(missing_ok=True)  # it holds a guest that is half repaired, or none
                 raise
         else:
-            move_overlay(run, job.overlay, counted_uri)
+            move_overlay(run, job.overlay, boot_disk.uri)
         with served(run, job.overlay) as merged:
-            _prove(run, job, order, outcome, merged, repaired)
+            with boot_disk.kept():
+                _prove(run, job, order, outcome, merged, repaired)
             if job.result("transfer", Sent) is None:
                 _send(run, job, order, outcome, vm, merged, repaired, still)
 
@@ -363,10 +364,10 @@ def _send_data_disk(
     with (
         _timed(run, outcome, f"data disk {number}") as stage,
         disks[number - 1].nbd() as uri,
-        _counted(run, job, uri) as counted_uri,
+        _counted(run, job, uri) as counted_disk,
     ):
         sent = send_data_disk(
-            run, job, counted_uri, order.target, order.name, number, stage.name, order.compression, still
+            run, job, counted_disk.uri, order.target, order.name, number, stage.name, order.compression, still
         )
         stage.summary = (
             f"{size(sent.bytes)} for a disk of {size(sent.virtual_bytes)}, as {sent.key} in bucket {sent.bucket}"
@@ -381,12 +382,12 @@ def served_all(disks: Sequence[BlockSource]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _counted(run: Run, job: Job, uri: str) -> Iterator[str]:
-    """What is read through the URI that the block sees is added to the job's count."""
+def _counted(run: Run, job: Job, uri: str) -> Iterator[Counted]:
+    """What is read of the disk that the block sees is added to the job's count."""
     with ExitStack() as stack:
         stack.callback(lambda: job.count_read(disk.bytes_read))
         disk = stack.enter_context(counted(run, uri, job.folder))
-        yield disk.uri
+        yield disk
 
 
 def _repaired(

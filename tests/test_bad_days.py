@@ -98,7 +98,7 @@ def test_a_work_disk_that_fills_up_while_the_overlay_grows(run: Run, small: Path
     sh("qemu-img", "create", "-q", "-f", "qcow2", overlay, "256M")
     (run.work / "noise").write_bytes(os.urandom(4 * MIB))
     with (
-        pytest.raises(MigrateError, match=r"small is full: the repairs grow there, and \d+ MiB are free.*--work"),
+        pytest.raises(MigrateError, match=r"small is full: the repairs grow there, and [\d.]+ MiB are free.*--work"),
         open_appliance(run, [overlay], kvm=False) as appliance,
     ):
         for at in range(0, 64 * MIB, 4 * MIB):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from migrate.blocks import Disk
 from migrate.convert import convert, make_overlay
 from migrate.errors import MigrateError, Stopped
 from migrate.nbd import counted, socket_path, socket_uri
@@ -73,6 +74,16 @@ def test_what_is_read_from_the_source_is_counted(run: Run, raw: Path) -> None:
     with served(run, raw) as uri, counted(run, uri) as disk:
         run.tool(["qemu-img", "convert", "-f", "raw", "-O", "raw", disk.uri, run.work / "copy.raw"])
     assert 3 * MIB <= disk.bytes_read <= 4 * MIB
+
+
+def test_what_is_kept_is_read_of_the_source_once(run: Run, raw: Path) -> None:
+    with served(run, raw) as uri, counted(run, uri) as disk, Disk(disk.uri) as opened:
+        with disk.kept():
+            first = opened.read(5 * MIB, MIB)
+        assert opened.read(5 * MIB, MIB) == first
+        for _ in range(2):
+            opened.read(0, MIB)
+    assert disk.bytes_read == 3 * MIB, "what was read later is not kept"
 
 
 def test_a_stopped_conversion_leaves_nothing(run: Run, raw: Path) -> None:
