@@ -1,42 +1,13 @@
 """`list`, `inspect`, `preview` and `clean` on aws:// addresses, as a user calls them."""
 
 import random
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fixtures.emulators.aws import GIB, REGION, SECRET_KEY, SESSION_TOKEN, Account
+from tests.live_vms import words_of_all_processes
 from tests.program import asked
-
-
-@contextmanager
-def words_of_all_processes() -> Iterator[list[bytes]]:
-    """What any process of this machine was started with while the block lasts."""
-    seen: set[bytes] = set()
-    found: list[bytes] = []
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    seen.add(path.read_bytes())
-                except OSError:
-                    continue  # it has ended
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield found
-    finally:
-        ended.set()
-        thread.join()
-        found += seen
 
 
 @pytest.fixture
@@ -102,8 +73,8 @@ def test_a_look_at_a_disk_that_is_no_linux_leaves_nothing_and_shows_no_secret(
     assert answer.code == 3, answer.err
     assert aws_account.holds(bucket) == before
     assert list((work / "jobs").iterdir()) == []
-    assert any(b"qemu" in words for words in started), "the children were seen"
-    for text in (answer.out, answer.err, *(words.decode(errors="replace") for words in started)):
+    assert any("qemu" in words for words in started), "the children were seen"
+    for text in (answer.out, answer.err, *started):
         assert SECRET_KEY not in text and SESSION_TOKEN not in text
 
 
