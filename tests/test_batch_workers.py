@@ -206,6 +206,15 @@ def test_the_same_host_keeps_what_lies_beside_the_job(store: Store, tmp_path: Pa
     assert carried(store, second, Jobs(tmp_path).find("a", {"address": "x"}), "one").overlay.exists()
 
 
+def test_a_plan_of_another_version_fails_alone_and_says_so(store: Store) -> None:
+    submit(store, vm("a"), vm("c"))
+    with store.write() as connection:
+        connection.execute(tables.VMS.update().where(tables.VMS.c.id == "a").values(planned='{"id": "a", "new": 1}'))
+    assert claimed(store) == "c"
+    assert of(store, "a").state is VmState.FAILED
+    assert "what was planned for it cannot be read" in (of(store, "a").error or "")
+
+
 def test_a_refusal_is_kept_with_all_its_reasons(store: Store) -> None:
     submit(store, vm("a"))
     held = claims.claim(store, "h:0")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from migrate.batch import store_tables as tables
 from migrate.batch.facts import VmState
@@ -22,6 +23,11 @@ from migrate.batch.store_facts import paces_of, waiting
 from migrate.errors import Reason, Stopped
 
 NO_FIGURES: Mapping[str, Any] = {"stage": None, "done": None, "total": None, "rate": None, "left_s": None}
+
+
+UNREAD_HINT = (
+    "Another version of this program planned it: finish the batch with that one, or run its file under another name."
+)
 
 
 @dataclass(slots=True)
@@ -74,9 +80,10 @@ def claim(store: Store, worker: str, batches: Sequence[str] | None = None) -> Cl
             asked = asked.where(tables.BATCHES.c.name.in_(batches))
         of_all = _running(connection)
         for batch in connection.execute(asked).all():
-            found = _next(connection, batch, worker, of_all, now)
-            if found is not None:
-                return _claimed(connection, found, worker, now)
+            while (found := _next(connection, batch, worker, of_all, now)) is not None:
+                held = _claimed(connection, found, worker, now)
+                if held is not None:
+                    return held
     return None
 
 
@@ -119,10 +126,19 @@ def _next(
     return None
 
 
-def _claimed(connection: sa.Connection, found: Any, worker: str, now: float) -> Claim:
+def _claimed(connection: sa.Connection, found: Any, worker: str, now: float) -> Claim | None:
+    """The VM, as the worker's. None where this program cannot read what was planned: it has failed then."""
     vm = tables.VMS.c
     of = sa.and_(vm.batch == found.batch, vm.id == found.id)
     row = connection.execute(sa.select(tables.VMS).where(of)).one()
+    try:
+        planned = PlannedVm.model_validate_json(row.planned)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        words = f"what was planned for it cannot be read ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+        unread = {"state": "failed", "wanted": "run", "ended": now, "error": words, "last": words, "last_at": now}
+        connection.execute(tables.VMS.update().where(of).values(**unread, hint=UNREAD_HINT))
+        return None
     fence, attempt = row.fence + 1, row.attempt or 1
     lines = connection.execute(
         sa.select(tables.LEDGER.c.line)
@@ -134,7 +150,7 @@ def _claimed(connection: sa.Connection, found: Any, worker: str, now: float) -> 
         vm=row.id,
         fence=fence,
         worker=worker,
-        planned=PlannedVm.model_validate_json(row.planned),
+        planned=planned,
         attempt=attempt,
         busy=row.busy,
         former=row.work,
