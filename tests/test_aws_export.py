@@ -271,6 +271,22 @@ def test_a_wait_for_an_export_can_be_stopped_and_taken_up(account: Account, run:
 
 
 @pytest.mark.slow
+def test_a_disk_waits_for_its_turn_where_aws_exports_as_many_as_it_does(
+    account: Account, run: Run, seed: Path, bucket: str
+) -> None:
+    id_ = account.instance("waits", seed)
+    image = account.ec2.create_image(InstanceId=id_, Name="waits-1", NoReboot=True)["ImageId"]
+    told = run.listener = Told()
+    with opened(account, run, id_, bucket) as source:
+        vm = described(source)
+        account.faults(exporting=0.5, exports_at_once=1)
+        place: Any = {"S3Bucket": bucket, "S3Prefix": "somebody/"}
+        account.ec2.export_image(ImageId=image, DiskImageFormat="RAW", S3ExportLocation=place)
+        source.release(source.freeze(vm, "job"))
+    assert f"AWS is exporting as many disks as it does at a time: {id_} has to wait" in told.text
+
+
+@pytest.mark.slow
 def test_an_export_that_fails_is_told_in_aws_s_words_and_leaves_nothing(
     account: Account, run: Run, seed: Path, bucket: str
 ) -> None:

@@ -29,6 +29,10 @@ TRIES = 3
 OBJECT = re.compile(r"export-ami-[0-9a-f]+\.raw")
 ENDED = ("completed", "deleted")
 LOST = ("deleting", "deleted", "failed", "cancelled")
+FULL = ("ResourceCountExceeded", "ResourceLimitExceeded")
+"""Five exports and imports run at a time in a region where nothing else was agreed upon, and one of an AMI. Source: as above, "Considerations for image
+export", and the error codes in the EC2 API reference.
+"""
 NO_IMAGE = "ami-00000000000000000"
 
 
@@ -51,17 +55,25 @@ class Exports:
         failure: SourceBusy | None = None
         # A second request of this run starts nothing; another run finds the task by its tags.
         once = secrets.token_hex(16)
-        for attempt in range(TRIES):
-            if attempt:
-                self._account.run.stop.wait(self._patience.settle)
-                self._account.run.check()
+        full = Waiting(
+            self._account, f"exporting as many disks as it does at a time: {self._mark.of} has to wait", self._patience
+        )
+        tries = 0
+        while tries < TRIES:
             if found := self._whole(image):
                 return found
             self._ledger.will_make(KIND, **self._names)
             try:
                 return self._account.asked("ec2", f"export {image}", lambda: self._export(image, once))
-            except SourceBusy as error:
+            except SourceBusy as error:  # the answer may be lost, and the task may be there: look before another try
                 failure = error
+                tries += 1
+                self._account.run.stop.wait(self._patience.settle)
+                self._account.run.check()
+            except Answered as error:
+                if error.code not in FULL:
+                    raise
+                full.pause(error.code, 0, 1, "exports")
         if found := self._whole(image):
             return found
         raise failure or SourceBusy(f"export {image}: no task could be started", hint="Run the same command again.")
