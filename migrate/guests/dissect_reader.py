@@ -8,6 +8,7 @@ Not protected: its answers may be lies of the guest, as a mounted file system's 
 
 import codecs
 import io
+import logging
 import os
 import re
 import resource
@@ -64,6 +65,8 @@ CHUNK = 64 << 10
 CHUNKS = 2048
 LARGE = 512 << 10
 """Reads from this size on are not remembered."""
+LONGEST_TARGET = 4096
+"""Of a link, in bytes; Linux makes none longer. Source: symlink(2), PATH_MAX."""
 ENCODINGS = ("ascii", "ibm437", "utf-8", "utf-16-le")
 MOST_ENTRIES = 4_000_000
 DEEPEST = 250
@@ -146,9 +149,11 @@ class TreeFiles:
             raise GuestError(
                 f"{path} in the guest cannot be read: it is {(Kind.MISSING if node is None else kind).value}"
             )
-        if kind is Kind.LINK:
-            return Link(self.tree.target(node))
         told = self.tree.attributes(node)
+        if kind is Kind.LINK:
+            if told.size > LONGEST_TARGET:
+                raise GuestError(f"{path} in the guest is a link to a name of {told.size:,} bytes")
+            return Link(self.tree.target(node))
         if kind is Kind.FOLDER:
             return Folder(stat.S_IMODE(told.mode), told.uid, told.gid)
         if told.size > MOST_BYTES:
@@ -229,6 +234,13 @@ class TreeFiles:
         return found
 
 
+class Complaints(logging.Handler):
+    """What Dissect only logs is an error: a folder whose entries end too soon would be taken for a smaller one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise GuestError(f"the guest's file system is damaged: {record.getMessage()[:200]}")
+
+
 class Reader:
     """Answers questions about the devices of a disk, each by a name that the other side gave it."""
 
@@ -251,6 +263,7 @@ class Reader:
 
 def main() -> None:
     uri, number = sys.argv[1], int(sys.argv[2])
+    logging.getLogger("dissect").addHandler(Complaints(logging.CRITICAL))
     connection = socket.socket(fileno=number)
     with Disk(uri) as disk:
         _shut_in()
