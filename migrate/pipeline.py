@@ -45,7 +45,7 @@ from migrate.run import Note, Run
 from migrate.source import BlockSource, Firmware, Source, Vm, VmRef, check_unchanged
 from migrate.space import immutable, shortages
 from migrate.stream import needed
-from migrate.target import Requirements, Target
+from migrate.target import ObjectRef, Requirements, Target
 from migrate.text import counted as counted_noun
 from migrate.text import size
 from migrate.transfer import Place, transfer
@@ -529,6 +529,9 @@ def _settle(job: Job, order: Order, imported: Imported, sent: Sent) -> None:
     else:
         order.target.discard(sent.ref)
     leave_data_disks(job)
+    for made in job.ledger.left():
+        if made.kind in ("upload", "object"):  # begun before the image got this name (`batch retry --name`)
+            order.target.discard(ObjectRef(made.names["bucket"], made.names["key"], 0, ""))
 
 
 def _needs(vm: Vm, disk_bytes: int) -> Requirements:
