@@ -241,14 +241,16 @@ def test_an_ami_and_a_snapshot_are_exported_and_stay(account: Account, run: Run,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("unseen", [0, 2])
 def test_an_ami_and_an_export_whose_answers_were_lost_are_found_and_not_made_again(
-    account: Account, run: Run, seed: Path, bucket: str
+    account: Account, run: Run, seed: Path, bucket: str, unseen: int
 ) -> None:
+    """Also where EC2 does not show the AMI for a while: its name is taken then."""
     id_ = account.instance("lost", seed)
     before = account.holds(bucket)
     with opened(account, run, id_, bucket) as source:
         vm = described(source)
-        account.faults(lost={"ec2:CreateImage": 1, "ec2:ExportImage": 1})
+        account.faults(lost={"ec2:CreateImage": 1, "ec2:ExportImage": 1}, unseen_images=unseen)
         token = source.freeze(vm, "job")
         assert len(account.holds(bucket) - before) == 3
         source.release(token)
