@@ -73,6 +73,6 @@ def volume_steps(
             f"see that it is the same: this prints {disk_sha256}",
             (f"head -c {virtual_bytes} \"$DEVICE\" | python3 -c '{DIGEST}'",),
         ),
-        Step(THERE, "mount what fstab names", ("systemctl daemon-reload", "mount -a")),
+        Step(THERE, "mount what fstab names", ("systemctl daemon-reload", "mount -a", "swapon -a")),
         Step(HERE, "the object is not needed any more", (f"mgc object-storage objects delete{there} --dst {place}",)),
     )

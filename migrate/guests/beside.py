@@ -9,13 +9,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from migrate.blocks import Disk
-from migrate.errors import GuestError, NotMigratable, Reason
+from migrate.errors import GuestError, NotMigratable, Reason, ToolFailed
 from migrate.guest import Filesystem, Layout
 from migrate.guests import lvm
 from migrate.guests.disks import Table, filesystem, probed, read_filesystems, read_table
 from migrate.guests.excerpt import Read, excerpt
 from migrate.guests.refusals import REMEDY_ONE_DISK, SUBJECT, Code, where
-from migrate.run import Run
+from migrate.run import Note, Run
 
 MEMBER = "LVM2_member"
 
@@ -110,6 +110,17 @@ class _Member:
 
 
 def _seen(run: Run, disk: Disk, number: int) -> tuple[Table, tuple[Filesystem, ...]]:
+    """Return a disk's table and what is on it. A data disk that nobody can make sense of is no reason to stop."""
+    try:
+        return _on(run, disk, number)
+    except (GuestError, ToolFailed) as error:
+        if number == 0:
+            raise
+        run.tell(Note(f"what is on disk {number + 1} is not known: {error.message}", "warning"))
+        return Table(number, disk.size, "none", (), False), ()
+
+
+def _on(run: Run, disk: Disk, number: int) -> tuple[Table, tuple[Filesystem, ...]]:
     with excerpt(run, _reader(disk, 0, disk.size), disk.size) as shown:
         shown.show_boot_records()
         table = read_table(shown, shown.path, number)
