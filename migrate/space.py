@@ -58,8 +58,9 @@ def immutable(guest: Guest, effects: Iterable[Effect]) -> Iterator[Finding]:
 
 
 def holding(layout: Layout, path: str) -> Filesystem | None:
-    """Return the file system that a path is on."""
-    mounted = [fs for fs in layout.filesystems if fs.mountpoint and fs.mountpoint.startswith("/")]
+    """Return the file system that a path is on; what a data disk holds is not mounted in an image."""
+    own = (fs for fs in layout.filesystems if fs.on_boot_disk)
+    mounted = [fs for fs in own if fs.mountpoint and fs.mountpoint.startswith("/")]
     above = [fs for fs in mounted if path == fs.mountpoint or path.startswith(f"{(fs.mountpoint or '').rstrip('/')}/")]
     return max(above, key=lambda fs: len(fs.mountpoint or ""), default=None)
 

@@ -78,6 +78,9 @@ def _filesystem(draft: Draft, path: str) -> Filesystem:
     above = [
         fs
         for fs in draft.layout.filesystems
-        if fs.mountpoint and fs.mountpoint.startswith("/") and f"{real}/".startswith(f"{fs.mountpoint.rstrip('/')}/")
+        if fs.on_boot_disk
+        and fs.mountpoint
+        and fs.mountpoint.startswith("/")
+        and f"{real}/".startswith(f"{fs.mountpoint.rstrip('/')}/")
     ]
     return max(above, key=lambda fs: len(fs.mountpoint or ""), default=draft.layout.root_filesystem)
