@@ -1,12 +1,15 @@
 """Batch files: what they may say, and how everything that is wrong in one is told at its place."""
 
 import json
+import tempfile
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from migrate.batch import file as batch_file
 from migrate.batch import located
@@ -23,6 +26,42 @@ from migrate.wiring.request import VmRequest
 from migrate.wiring.sources import SourceOptions
 from tests.program import asked
 
+PIECES = (
+    *(
+        ": ",
+        "\n",
+        "  ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "*",
+        "&x ",
+        "!!int ",
+        "~",
+        "'",
+        '"',
+        "---\n",
+        "<<",
+        "nan",
+        "1e999",
+        "9" * 30,
+    ),
+    *(
+        "{0.x}",
+        "\u202e",
+        "vmware://[::1",
+        "%zz",
+        "~nobody",
+        "a" * 5000,
+        '"\\0"',
+        '"[\\0*"',
+        '"\\ud800"',
+        "[z-a]*",
+        "**/",
+    ),
+)
 TODAY = date(2026, 11, 23)
 SECRET = "Planted-Geheim-4711"
 
@@ -166,6 +205,17 @@ def test_the_program_tells_a_wrong_file_line_by_line_and_repeats_no_secret(
 def test_what_cannot_be_read_is_told_at_its_place(content: bytes, wanted: str) -> None:
     _, told = located.read(content)
     assert [f"{one.place.line}:{one.place.column}: {one.text}" for one in told] == [wanted]
+
+
+@given(st.lists(st.tuples(st.integers(0, len(TWENTY)), st.sampled_from(PIECES)), min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_written_is_read_or_told(planted: list[tuple[int, str]]) -> None:
+    text = TWENTY
+    for at, piece in planted:
+        text = text[:at] + piece + text[at:]
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(FileWrong) as told:
+        batch_file.read(written(Path(folder), text))
+    assert all(one.place.line >= 1 and one.place.column >= 1 for one in told.value.mistakes)
 
 
 def test_a_bomb_of_aliases_is_not_unfolded() -> None:

@@ -3,7 +3,9 @@
 import glob
 import os
 import re
+import stat
 from pathlib import Path
+from typing import Literal
 
 from migrate.errors import UsageError
 from migrate.text import one_line
@@ -17,7 +19,17 @@ def is_pattern(text: str) -> bool:
 
 def within(folder: Path, text: str) -> Path:
     """Return the path that a text means in a file of this folder, without links and dots of its own taken out."""
-    return Path(os.path.normpath(folder / Path(text).expanduser()))
+    home = os.path.expanduser(text)  # noqa: PTH111  (a Path's own raises where there is no such user)
+    return Path(os.path.normpath(folder / home))
+
+
+def kind(path: Path) -> Literal["file", "folder", None]:
+    """Return what is at a path; None where nothing is, or nobody may look, or no path can be like that."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def found_files(folder: Path, text: str) -> tuple[Path, ...]:
@@ -26,14 +38,17 @@ def found_files(folder: Path, text: str) -> tuple[Path, ...]:
     Raise UsageError for a pattern that is none, or where nothing is found.
     """
     whole = within(folder, text)
-    if whole.exists():
+    if kind(whole) is not None:
         return (whole,)
     if not is_pattern(text):
         beside = whole.parent
-        hint = None if beside.is_dir() else f"There is no folder {one_line(str(beside))} either."
+        hint = None if kind(beside) == "folder" else f"There is no folder {one_line(str(beside))} either."
         raise UsageError(f"there is no file {one_line(str(whole))}", hint=hint)
     check_pattern(text)
-    found = sorted(Path(path) for path in glob.glob(str(whole), recursive=True))  # noqa: PTH207  (a Path's own glob takes no absolute pattern)
+    try:
+        found = sorted(Path(path) for path in glob.glob(str(whole), recursive=True))  # noqa: PTH207  (a Path's own glob takes no absolute pattern)
+    except (OSError, ValueError, re.error) as error:
+        raise UsageError(f"the pattern {one_line(str(whole))} cannot be looked for: {error}") from error
     if not found:
         raise UsageError(f"no file matches {one_line(str(whole))}")
     return tuple(found)

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from migrate import hidden
 from migrate.address import parse as parse_address
 from migrate.bandwidth import parse as parse_rate
-from migrate.batch.file_paths import check_pattern, found_files, within
+from migrate.batch.file_paths import check_pattern, found_files, kind, within
 from migrate.batch.template import FIELDS, check_template
 from migrate.codes import check_waivers, register
 from migrate.errors import MigrateError, UsageError
@@ -100,11 +100,13 @@ def _repo(text: str, info: ValidationInfo) -> str:
             _NO_PASSWORD, "Let the repository be reached without one, or bring its packages: `magalu-migrate bundle`."
         )
     folder = within(_folder(info), text)
-    text = str(folder) if "//" not in text and folder.is_dir() else text
+    text = str(folder) if "//" not in text and kind(folder) == "folder" else text
     try:
         offers((text,), (), offline=False)
     except MigrateError as error:
         _told(error)
+    except (OSError, ValueError):  # it cannot even be the name of a folder
+        wrong(f"{quoted(text)} is no repository")
     return text
 
 
@@ -119,14 +121,14 @@ def _bundle(text: str, info: ValidationInfo) -> Path:
 
 def _is_file(text: str, info: ValidationInfo) -> Path:
     path = within(_folder(info), text)
-    if not path.is_file():
+    if kind(path) != "file":
         wrong(f"there is no file {one_line(str(path))}")
     return path
 
 
 def _is_folder(text: str, info: ValidationInfo) -> Path:
     path = within(_folder(info), text)
-    if not path.is_dir():
+    if kind(path) != "folder":
         wrong(f"there is no folder {one_line(str(path))}")
     return path
 

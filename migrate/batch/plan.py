@@ -22,7 +22,7 @@ from migrate.errors import MigrateError, NotMigratable, Stopped, ToolFailed, Usa
 from migrate.job import write_whole
 from migrate.preview.values import PreviewValue
 from migrate.run import Note, Progress, Run
-from migrate.text import one_line, shown
+from migrate.text import counted, one_line, shown
 
 PAGES = "vms"
 INDEX = "index.html"
@@ -47,7 +47,7 @@ def plan(run: Run, batch: Batch, into: Path, work: Path, *, at_once: int = 2, ag
         if kept:
             run.tell(
                 Note(
-                    f"{len(kept)} of {len(batch.vms)} VMs have their previews from an earlier run; --again makes them anew"
+                    f"{len(kept)} of {counted(len(batch.vms), 'VM')} have their previews from an earlier run; --again makes them anew"
                 )
             )
         with ThreadPoolExecutor(at_once) as pool:
@@ -58,7 +58,7 @@ def plan(run: Run, batch: Batch, into: Path, work: Path, *, at_once: int = 2, ag
             except Stopped as stopped:
                 stopped.hint = "The previews that are made are kept: the same command goes on."
                 raise
-        stage.summary = f"{len(batch.vms)} VMs in {one_line(str(into))}"
+        stage.summary = f"{counted(len(batch.vms), 'VM')} in {one_line(str(into))}"
     return folder.write()
 
 

@@ -16,7 +16,7 @@ from migrate.errors import MigrateError, Mistake, NotMigratable, Reason, Stopped
 from migrate.ledger import NoLedger
 from migrate.run import Note, Progress, Run
 from migrate.source import LiveSource, Source, Vm, VmRef
-from migrate.text import one_line
+from migrate.text import counted, one_line
 from migrate.wiring.sources import SourceOptions, live_source
 from migrate.wiring.sources import source as source_of
 
@@ -85,7 +85,7 @@ def select(run: Run, file: BatchFile, *, described: bool) -> Selection:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             found = [one for part in pool.map(lambda job: job(), jobs) for one in part]
         run.check()
-        stage.summary = f"{len([one for one in found if isinstance(one, Seen)])} VMs"
+        stage.summary = counted(sum(isinstance(one, Seen) for one in found), "VM")
     by_entry: dict[int, list[_Found]] = {}
     for one in found:
         by_entry.setdefault(id(one.entry), []).append(one)
@@ -125,7 +125,7 @@ class _Counting:
 
     def one(self, name: str) -> None:
         self._done += 1
-        self._run.tell(Progress(DESCRIBE, self._done, None, "VMs", f"{self._done} VMs, {one_line(name)}"))
+        self._run.tell(Progress(DESCRIBE, self._done, None, "VMs", one_line(name)))
 
 
 # Files
