@@ -23,8 +23,9 @@ test: setup-tests
 unit: setup-tests
 	@.venv/bin/pytest -m "not slow"
 
-# What the README says of speed, measured here, against qemu-img: some five minutes on a machine that does nothing else.
-bench: setup-demo
+# What the README says of speed, measured here, against qemu-img and virt-v2v: some 15 minutes on a machine that does nothing else.
+bench:
+	@bash .ci/setup bench
 	@.venv/bin/python -m fixtures.benchmark
 
 clean:

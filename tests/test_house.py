@@ -34,5 +34,6 @@ def test_each_import_package_belongs_to_us_alone(package: str) -> None:
 def test_every_system_package_has_a_proof_that_is_there() -> None:
     from migrate.doctor import SystemPackage, system_packages
 
-    missing: list[SystemPackage] = [package for package in system_packages() if not package.present]
+    there = [package for package in system_packages() if package.group != "bench"]  # `make bench` installs those
+    missing: list[SystemPackage] = [package for package in there if not package.present]
     assert missing == []
