@@ -1,5 +1,6 @@
 """What `batch status`, `logs`, `pause`, `resume`, `cancel`, `retry` and `run` say, from any terminal."""
 
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,9 +19,10 @@ from migrate.batch.facts import BatchFacts, VmFacts, VmState
 from migrate.batch.model import Batch, Limits
 from migrate.batch.runner import nobody_watches
 from migrate.batch.store import Store, open_store
+from migrate.batch.store_facts import facts
 from migrate.batch.workers import joined
 from migrate.run import Note, Progress, StageBegan, StageDone
-from tests.program import asked
+from tests.program import asked, started
 
 GIB = 1 << 30
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -157,3 +159,25 @@ def test_a_password_on_the_command_line_is_refused(tmp_path: Path) -> None:
     said = asked("batch", "status", "--database", "postgresql://me:planted-4f1c@db/x", "--work", tmp_path)
     assert said.code == 2
     assert "planted" not in said.err + said.out
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_in_the_foreground_which_says_how_to_go_on(tmp_path: Path) -> None:
+    disk = tmp_path / "a.raw"
+    disk.write_bytes(bytes(510) + b"\x55\xaa" + bytes((8 << 20) - 512))
+    file = tmp_path / "wave.yaml"
+    file.write_text(
+        f"name: wave-3\ndefaults: {{sandbox: true, prove: false, format: raw}}\nvms: [{{source: {disk}}}]\n"
+    )
+    work = tmp_path / "w"
+    with started("batch", "run", file, "--work", work, folder=work) as program, open_store(None, work) as store:
+
+        def is_at_work() -> bool:
+            return "wave-3" in store.names() and facts(store, "wave-3", outcomes=False).vms[0].stage == "remediate"
+
+        program.wait_for(is_at_work)
+        answer = program.ended(signal.SIGINT, within=30)
+        assert answer.code == 130
+        assert "What is done is kept. Go on: magalu-migrate batch run --batch wave-3" in answer.err
+        assert facts(store, "wave-3").vms[0].state is VmState.WAITING
+        program.assert_nothing_is_left()
