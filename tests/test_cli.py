@@ -594,9 +594,13 @@ def _room_is_open(program: Started) -> bool:
     return program.runs("nbdfuse") or program.runs("guestfsd")
 
 
+def _reader_runs(program: Started) -> bool:
+    return program.runs("migrate.guests.dissect_reader")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["sandbox", "prove", "preview"])
+@pytest.mark.parametrize("command", ["sandbox", "prove", "preview", "inspect"])
 def test_a_stop_ends_everything_within_seconds(tmp_path: Path, command: str, number: signal.Signals) -> None:
     words: list[str | Path]
     match command:
@@ -605,8 +609,10 @@ def test_a_stop_ends_everything_within_seconds(tmp_path: Path, command: str, num
         case "prove":
             qemu_img("create", "-f", "qcow2", tmp_path / "blank.qcow2", "64M")
             words, until = [tmp_path / "blank.qcow2"], _qemu_runs
+        case "preview":
+            words, until = [built("debian12-vmware"), "--work", tmp_path / "work", "--room=overlay"], _room_is_open
         case _:
-            words, until = [built("debian12-vmware"), "--work", tmp_path / "work"], _room_is_open
+            words, until = [built("debian12-vmware"), "--work", tmp_path / "work", "--room=dissect"], _reader_runs
     with started(command, *words, folder=tmp_path) as program:
         program.wait_for(lambda: until(program))
         answer = program.ended(number, within=20)
