@@ -38,7 +38,7 @@ def parse(text: str) -> Address:
     if split.username is not None or split.password is not None:
         raise UsageError(
             f"an address of {split.scheme} holds no user and no password: other users of this machine would see them",
-            hint="`magalu-migrate sources` says which variables and files are read.",
+            hint="They come from the environment, or from files of the cloud's own tools: the README says which.",
         )
     if split.query or split.fragment:
         raise UsageError(f"{shown(text)}: ? and # have no meaning here", hint="Write them as %3F and %23 in a name.")
