@@ -26,7 +26,7 @@ from migrate.wiring.sources import formats, is_live
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 FOLDER = "folder"
 """The batch file's own, which its paths begin in: in the context of a validation."""
-_USER = re.compile(r"//[^/\s]*@")
+_USER = re.compile(r"://[^/\s]*@")
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _NO_PASSWORD = "an address holds no user and no password here: whoever reads the file would have them"  # noqa: S105
 SECRETS_HINT = (
