@@ -107,18 +107,14 @@ def on_aws(
 
 @contextmanager
 def words_of_all_processes() -> Iterator[list[str]]:
-    """What any process of this machine was started with while the block lasts; the list is filled when it is left."""
+    """What any process below this one was started with while the block lasts; the list is filled when it is left."""
     seen: set[bytes] = set()
     found: list[str] = []
     ended = threading.Event()
 
     def look() -> None:
         while not ended.is_set():
-            for entry in Path("/proc").iterdir():
-                try:
-                    seen.add((entry / "cmdline").read_bytes())
-                except OSError:
-                    continue  # it has ended
+            seen.update(_words_below(os.getpid()))
             time.sleep(0.02)
 
     thread = threading.Thread(target=look)
@@ -129,6 +125,21 @@ def words_of_all_processes() -> Iterator[list[str]]:
         ended.set()
         thread.join()
         found += [words.replace(b"\0", b" ").decode("utf-8", "replace") for words in seen]
+
+
+def _words_below(ancestor: int) -> Iterator[bytes]:
+    parents: dict[int, int] = {}
+    words: dict[int, bytes] = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            words[int(entry.name)] = (entry / "cmdline").read_bytes()
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):  # it has ended, or is no process
+            continue
+    below = {ancestor}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    yield from (words[pid] for pid in below - {ancestor})
 
 
 def written(folder: Path) -> str:
