@@ -5,6 +5,7 @@ import tempfile
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
+import click
 import jsonschema
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from migrate.batch.file_model import EntryWords, LaunchWords, json_schema
 from migrate.batch.model import Batch, Limits, Window
 from migrate.batch.resolve import resolve
 from migrate.batch.template import check_template, rendered
+from migrate.cli.vm import vm
 from migrate.errors import FileWrong, UsageError
 from migrate.qcow2 import Compression
 from migrate.remediation import Profile
@@ -394,6 +396,16 @@ vms: [{source: erp01.raw, name: "{name}-{date}", prove: false, priority: 3, band
         assert not check.is_valid(yaml.safe_load(text)), bad
         mistakes(folder, text)
     assert not check.is_valid(yaml.safe_load(good.replace("{date}", "{day}")))
+
+
+def test_what_vm_lets_choose_from_the_file_lets_choose_from() -> None:
+    schema = json_schema()
+    keys = schema["$defs"]["EntryWords"]["properties"]
+    for option in vm.params:
+        name = max(option.opts, key=len).lstrip("-")
+        if isinstance(option.type, click.Choice) and name in keys:
+            told = {**schema["$defs"].get(keys[name].get("$ref", "").rpartition("/")[2], {}), **keys[name]}
+            assert set(told["enum"]) == set(option.type.choices) - {"dissect"}, name  # which only looks
 
 
 def test_every_key_of_the_schema_says_what_it_is() -> None:
