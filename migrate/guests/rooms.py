@@ -110,9 +110,7 @@ class Rooms:
         if not wanted and not (self.choice is Choice.AUTO and is_installed()):
             return None
         try:
-            return stack.enter_context(
-                open_dissected(run, uri, firmware, self.offers, self.root, beside, asked=wanted)
-            )
+            return stack.enter_context(open_dissected(run, uri, firmware, self.offers, self.root, beside, asked=wanted))
         except Unsuitable as reason:
             if wanted:
                 raise GuestError(
