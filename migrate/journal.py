@@ -1,8 +1,8 @@
 """What has flowed into an object so far: enough to go on after a crash, without reading or sending a finished part again.
 
 A text file that is appended to: a line of JSON about the upload, then "c NUMBER SHA256 LENGTHS" for each chunk of the disk that was packed, with
-the stored length of each of its clusters (0: zeros only, 65536: stored plain), "f NUMBER MD5" for each part that was filled and lies beside the
-journal until it has arrived, and "p NUMBER MD5" then.
+the stored length of each of its clusters (0: zeros only, 65536: stored plain), "f NUMBER SHA256" for each part that was filled and lies beside
+the journal until it has arrived, and "p NUMBER MD5" then.
 """
 
 import os
@@ -52,7 +52,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a journal tells: `parts` holds the MD5 of each part that has arrived, `filled` of each that was to be sent."""
+    """What a journal tells: `parts` holds the MD5 of each part that has arrived, `filled` the SHA-256 of each that was to be sent."""
 
     head: Head
     chunks: tuple[Laid, ...]
@@ -104,8 +104,8 @@ def read(path: Path) -> Past | None:
             if line.startswith("c "):
                 chunks.append(_laid(line))
             else:
-                kind, number, md5 = line.split(" ")
-                {"p": parts, "f": filled}[kind][int(number)] = md5
+                kind, number, digest = line.split(" ")
+                {"p": parts, "f": filled}[kind][int(number)] = digest
         except (
             ValueError,
             KeyError,
@@ -126,9 +126,9 @@ class Journal:
             lengths[number % PER_CHUNK] = len(cluster.content)
         self._write(_line(Laid(chunk.number, chunk.sha256, tuple(lengths))))
 
-    def filled(self, number: int, md5: str) -> None:
+    def filled(self, number: int, sha256: str) -> None:
         """The part is whole, and lies beside the journal; a loss of power may take it."""
-        self._write(f"f {number} {md5}")
+        self._write(f"f {number} {sha256}")
 
     def part(self, number: int, md5: str) -> None:
         """The part has arrived; the chunks in it were written down before, and survive a loss of power as well."""

@@ -203,29 +203,33 @@ def _there(upload: Upload, past: Past, place: Place) -> tuple[dict[int, str], di
     there = upload.arrived()
     for number in count(2):
         if number in past.parts and there.get(number) == past.parts[number]:
-            found = arrived
-            md5 = past.parts[number]
-        elif number in past.filled and _md5_of_part(place.part(number), 1, upload.part_bytes) == past.filled[number]:
-            found = filled
-            md5 = past.filled[number]
+            found, digest, of = arrived, past.parts[number], _md5
+        elif (
+            number in past.filled and _of_part(_sha256, place.part(number), 1, upload.part_bytes) == past.filled[number]
+        ):
+            found, digest, of = filled, past.filled[number], _sha256
         else:
             break
-        if place.kept_draft is not None and _md5_of_part(place.kept_draft, number, upload.part_bytes) != md5:
+        if place.kept_draft is not None and _of_part(of, place.kept_draft, number, upload.part_bytes) != digest:
             break
-        found[number] = md5
+        found[number] = digest
     return arrived, filled
 
 
-def _md5_of_part(path: Path, number: int, part_bytes: int) -> str:
+def _of_part(digest: Callable[[bytes], str], path: Path, number: int, part_bytes: int) -> str:
     if not path.exists():
         return ""
     with path.open("rb") as file:
         file.seek((number - 1) * part_bytes)
-        return _md5(file.read(part_bytes))
+        return digest(file.read(part_bytes))
 
 
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _too_large(limit: int, place: Place, upload: Upload, length: int) -> None:
@@ -311,10 +315,6 @@ class _Parts:
         if number == 1:
             write_whole(self._place.first_part, part)
             return
-        # Without fsync: it is gone again before the kernel writes it out, and only a kill needs it.
-        self._place.part(number).write_bytes(part)
-        with self._lock:
-            self._journal.filled(number, _md5(part))
         self._submit(number, part)
 
     def _submit(self, number: int, part: bytes) -> None:
@@ -323,8 +323,12 @@ class _Parts:
 
     def _send(self, number: int, content: bytes) -> None:
         self._run.check()
-        md5 = _md5(content)
-        self._upload.send(number, content)
+        if number > 1 and number not in self._filled:
+            # Without fsync: it is gone again before the kernel writes it out, and only a kill needs it.
+            self._place.part(number).write_bytes(content)
+            with self._lock:
+                self._journal.filled(number, _sha256(content))
+        md5 = self._upload.send(number, content)
         with self._lock:
             self._md5[number] = md5
             self._journal.part(number, md5)

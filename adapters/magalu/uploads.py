@@ -74,7 +74,7 @@ class PartedUpload:
         self._etags = {number: etag for number, etag in found.items() if MD5_ETAG.fullmatch(etag)}
         return {number: _md5(etag) for number, etag in self._etags.items()}
 
-    def send(self, number: int, content: bytes) -> None:
+    def send(self, number: int, content: bytes) -> str:
         if number > MAX_PARTS:
             raise TargetError(
                 f"{self._bucket}/{self._key} would need more than {MAX_PARTS} parts of {self.part_bytes} bytes."
@@ -89,6 +89,7 @@ class PartedUpload:
             base64.b64encode(md5).decode(),
         )
         self._etags[number] = sent.etag
+        return md5.hex()
 
     def complete(self, md5: Sequence[str], length: int) -> ObjectRef:
         """A second call, after the first one's answer was lost, finds the object."""
