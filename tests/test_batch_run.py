@@ -29,6 +29,7 @@ from migrate.batch.runner import Settings, run_worker
 from migrate.batch.runner_moves import Mover
 from migrate.batch.store import Store, open_store
 from migrate.batch.store_facts import events, facts
+from migrate.batch.workers import reap
 from migrate.job import Job
 from migrate.outcome import Outcome
 from migrate.run import Run
@@ -154,7 +155,7 @@ class Steered:
 
 @contextmanager
 def steered(
-    cloud: Cloud, work: Path, *vms: PlannedVm, mover: Mover | None = None, per_worker: int = 2
+    cloud: Cloud, work: Path, *vms: PlannedVm, mover: Mover | None = None, per_worker: int = 2, lease_s: float = 40.0
 ) -> Iterator[Steered]:
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -163,7 +164,9 @@ def steered(
 
         def work_on() -> None:
             try:
-                run_worker(Run(work, stop=stop), store, work, mover or TinyMover(cloud), Settings(busy_s=0.1))
+                run_worker(
+                    Run(work, stop=stop), store, work, mover or TinyMover(cloud), Settings(busy_s=0.1, lease_s=lease_s)
+                )
             except BaseException as error:  # noqa: BLE001 - it is raised in the test
                 failures.append(error)
 
@@ -259,6 +262,21 @@ def test_one_vms_bug_busy_cloud_or_taken_name_is_no_others_business(box: Sandbox
         told = "\n".join(one.text for _, one in events(at.store, "b"))
         assert told.count("the cloud is busy") == 2
         assert "planted" not in told
+
+
+def test_a_worker_that_was_believed_dead_while_it_worked_begins_anew_and_does_nothing_twice(
+    box: Sandbox, cloud: Cloud, tmp_path: Path
+) -> None:
+    slow = Cloud(cloud.folder, slow=0.3)
+    with steered(slow, tmp_path, *planned("stalled-1", "stalled-2"), lease_s=10.0) as at:
+        for vm in ("stalled-1", "stalled-2"):
+            at.wait_for(at.stage(vm, "transfer"))
+        with at.store.write() as connection:
+            connection.execute(tables.WORKERS.update().values(until=1.0))
+        assert sorted(reap(at.store)) == ["stalled-1", "stalled-2"]
+        for vm in ("stalled-1", "stalled-2"):
+            at.wait_for(at.state(vm, VmState.DONE), within=120.0)
+        assert wrong_in(cloud, box, at.store, ["stalled-1", "stalled-2"]) == []
 
 
 def test_a_worker_that_is_stopped_leaves_everything_to_the_next(box: Sandbox, cloud: Cloud, tmp_path: Path) -> None:

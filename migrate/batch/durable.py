@@ -22,7 +22,7 @@ from migrate.outcome import JsonObject
 VERSION = "1"
 """Of the steps and what they give each other. Work that another version began is not gone on with."""
 NAME = "magalu-migrate"
-POLL_S = 0.3
+POLL_S = 1.0
 RESUMABLE = ("PENDING", "ENQUEUED", "CANCELLED", "DELAYED")
 
 

@@ -46,11 +46,11 @@ from migrate.outcome import JsonObject
 from migrate.run import Event, Note, Run, StageBegan, StageDone
 from migrate.text import shown
 
-TICK_S = 0.25
+TICK_S = 0.5
 """How long a request from another terminal takes at most to be seen."""
 LOOK_S = 1.0
 """How often it is looked whether a VM may start where nothing else happened."""
-FLUSH_S = 0.5
+FLUSH_S = 1.0
 END_S = 20.0
 """How long running VMs are given to stop at their checkpoints when the worker ends."""
 
@@ -100,6 +100,8 @@ class Runner:
         self._mover = mover
         self._settings = settings
         self._held: dict[str, Claim] = {}
+        self._begun: set[str] = set()
+        """Keys of work whose thread has not ended here: one that lost its claim may still be stopping."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._teller = Teller(store, watch)
@@ -136,16 +138,17 @@ class Runner:
             held = claims.claim(self._store, self._member.id, self._settings.batches)
             if held is None:
                 return
-            if held.former is not None and not durable.can_go_on(held.former):
+            former = held.former
+            if former is not None and (former in self._begun or not durable.can_go_on(former)):
                 held.former = None
                 claims.renamed(self._store, held, held.key)
             with self._lock:
                 self._held[held.key] = held
+                self._begun.add(held.key)
             try:
                 durable.begin(held.key)
             except sa.exc.DBAPIError:
-                with self._lock:
-                    self._held.pop(held.key, None)
+                self._let_go(held)
                 claims.give_back(self._store, held, "the database did not answer")
                 raise
 
@@ -217,11 +220,16 @@ class Runner:
                 if self._member.is_lost:  # whoever takes over finds what was done
                     break
                 time.sleep(1.0)
-        with self._lock:
-            self._held.pop(key, None)
+        self._let_go(held)
         self._teller.forget(held)
         self._wake.set()
         return said
+
+    def _let_go(self, held: Claim) -> None:
+        with self._lock:
+            self._begun.discard(held.key)
+            if self._held.get(held.key) is held:
+                del self._held[held.key]
 
     def _settle(self, held: Claim, said: JsonObject) -> None:
         error, hint = _text(said, "error"), _text(said, "hint")
@@ -314,6 +322,11 @@ class Runner:
         return fence == held.fence
 
     def _reap(self) -> None:
+        """VMs of dead workers wait for others, and so does one that stands as ours and that nobody here works on."""
+        with self._lock:
+            held = {(one.batch, one.vm, one.fence) for one in self._held.values()}
+        for vm in claims.hand_over_but(self._store, self._member.id, held):
+            self._run.tell(Note(f"{shown(vm)}: nobody works on it; it waits", "warning"))
         for vm in reap(self._store):
             self._run.tell(Note(f"{shown(vm)}: its worker is gone; another one goes on", "warning"))
 

@@ -7,7 +7,7 @@ written down before, it makes nothing any more.
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -362,6 +362,22 @@ def hand_over(connection: sa.Connection, worker: str, why: str, now: float) -> t
         [{"batch": row.batch, "vm": row.id, "at": now, "level": "warning", "text": why} for row in rows],
     )
     return tuple(row.id for row in rows)
+
+
+def hand_over_but(store: Store, worker: str, held: Collection[tuple[str, str, int]]) -> tuple[str, ...]:
+    """What stands as the worker's and is none of the claims (batch, VM, fence) that it holds waits for the next claim. Return the VMs' ids."""
+    vm = tables.VMS.c
+    mine = sa.select(vm.batch, vm.id, vm.fence).where(vm.worker == worker, vm.state == "running")
+    with store.read() as connection:
+        lost = [row for row in connection.execute(mine).all() if (row.batch, row.id, row.fence) not in held]
+    found = []
+    for row in lost:
+        of = sa.and_(vm.batch == row.batch, vm.id == row.id, vm.fence == row.fence, vm.state == "running")
+        with store.write() as connection:
+            values = {"state": "waiting", "worker": None, "work": None, "fence": row.fence + 1, "last": "begins anew"}
+            if connection.execute(tables.VMS.update().where(of).values(**values)).rowcount:
+                found.append(row.id)
+    return tuple(found)
 
 
 def unfinished(store: Store, batches: Sequence[str] | None) -> int:
