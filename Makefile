@@ -17,11 +17,11 @@ demo: setup-demo
 	@bash .ci/demo
 
 test: setup-tests
-	@.venv/bin/pytest
+	@.venv/bin/pytest -n 2 --dist loadfile
 
 # Only what needs no appliance, no server, no built guest and no boot: a minute or two.
 unit: setup-tests
-	@.venv/bin/pytest -m "not slow"
+	@.venv/bin/pytest -n 2 --dist loadfile -m "not slow"
 
 # What the README says of speed, measured here, against qemu-img and virt-v2v: some 15 minutes on a machine that does nothing else.
 bench:

@@ -50,7 +50,7 @@ TICK_S = 0.5
 """How long a request from another terminal takes at most to be seen."""
 LOOK_S = 1.0
 """How often it is looked whether a VM may start where nothing else happened."""
-FLUSH_S = 1.0
+FLUSH_S = 0.5
 END_S = 20.0
 """How long running VMs are given to stop at their checkpoints when the worker ends."""
 
