@@ -1,11 +1,13 @@
 """What every test may ask for."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
 from adapters.sandbox import Sandbox, sandbox
 from fixtures.emulators.aws import Account, aws
@@ -43,3 +45,17 @@ def azure_cloud() -> Iterator[Cloud]:
     """An Azure subscription on this machine, one for all slow tests: make a VM of your own in it, and take back the faults that you plan."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder, azure(Run(Path(folder))) as cloud:
         yield cloud
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser for our pages."""
+    program = shutil.which("chromium-headless-shell")
+    assert program, "apt-get install chromium-headless-shell (group tests of migrate/system-packages.txt)"
+    with sync_playwright() as playwright:
+        # As root, as in CI, it starts without a sandbox only; what it opens is our own page.
+        opened = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield opened
+        opened.close()

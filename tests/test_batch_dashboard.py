@@ -2,14 +2,13 @@
 
 import http.client
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from migrate.batch import control
 from migrate.batch.dashboard import serve
@@ -31,16 +30,6 @@ pytestmark = pytest.mark.slow
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(None, tmp_path) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium-headless-shell")
-    assert program, "apt-get install chromium-headless-shell (group tests of migrate/system-packages.txt)"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 def submit(store: Store, count: int, name: str = "wave-2") -> None:

@@ -1,7 +1,6 @@
 """`batch plan`: the previews of a batch in one folder, its index in a real browser, and the plans that a later run is held to."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from fixtures.machines import built, debian12_cloud
 from migrate.batch.model import Batch, PlannedVm
@@ -171,19 +170,6 @@ def test_the_folder_of_another_batch_is_not_written_to(wave: tuple[Path, Answer]
 
 
 # The index
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium-headless-shell")
-    assert program, "apt-get install chromium-headless-shell (group tests of migrate/system-packages.txt)"
-    with sync_playwright() as playwright:
-        # As root, as in CI, it starts without a sandbox only; what it opens is our own page.
-        opened = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield opened
-        opened.close()
 
 
 @contextmanager

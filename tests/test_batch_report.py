@@ -2,14 +2,13 @@
 
 import csv as comma
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from defusedxml.ElementTree import fromstring
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from migrate.batch.facts import BatchFacts, VmState
 from migrate.batch.model import Batch, PlannedVm
@@ -49,16 +48,6 @@ def test_json_holds_every_fact_and_what_is_left_to_do() -> None:
     refused = next(vm for vm in said["vms"] if vm["state"] == "refused")
     assert [text.split(":")[0] for text in refused["left_to_do"][1:]] == ["SRC-100", "GUEST-003"]
     assert json.dumps(to_json(hostile_batch()))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium-headless-shell")
-    assert program, "apt-get install chromium-headless-shell (group tests of migrate/system-packages.txt)"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @contextmanager

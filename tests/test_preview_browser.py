@@ -1,6 +1,5 @@
 """The page of a preview as its readers meet it: in a real browser, opened from a file, on a screen, a phone and on paper."""
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from migrate import preview as previews
 from migrate.preview import Preview
@@ -19,19 +18,6 @@ pytestmark = pytest.mark.slow
 
 STEPS = tuple(map(step, ("packages", "files", "disk", "sweep", "repos", "long")))
 WIDE, PHONE = (1280, 900), (400, 800)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium-headless-shell")
-    assert program, "apt-get install chromium-headless-shell (group tests of migrate/system-packages.txt)"
-    with sync_playwright() as playwright:
-        # As root, as in CI, it starts without a sandbox only; what it opens is our own page.
-        opened = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        )
-        yield opened
-        opened.close()
 
 
 @dataclass(slots=True)
