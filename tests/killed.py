@@ -3,9 +3,13 @@
 Each is forked from a process that has loaded the program, so that a try costs none of its start.
 """
 
+import atexit
+import functools
 import os
 import random
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import get_context
@@ -92,9 +96,17 @@ def _run(live: LiveVm, folder: Path, until: float | None) -> float | None:
 
 def _started(live: LiveVm, folder: Path) -> ForkServerProcess:
     words = ["convert", *live.words, str(folder / "out.qcow2"), "--force", "--work", str(folder / "work")]
-    process = FORKS.Process(target=_program, args=(words, {**live.variables, "TMPDIR": str(folder)}, folder / "said"))
+    process = FORKS.Process(target=_program, args=(words, {**live.variables, "TMPDIR": _scratch(folder)}, folder / "said"))
     process.start()
     return process
+
+
+@functools.cache
+def _scratch(folder: Path) -> str:
+    """Return where the runs of a test have their scratch: pytest's own names may be longer than a unix socket's path may be."""
+    made = tempfile.mkdtemp(prefix="mm-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _program(words: list[str], variables: Mapping[str, str], said: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_look_at_a_disk_that_is_no_linux_leaves_nothing_and_shows_no_secret(
     assert answer.code == 3, answer.err
     assert aws_account.holds(bucket) == before
     assert list((work / "jobs").iterdir()) == []
-    assert any("qemu" in words for words in started), "the children were seen"
+    assert any("bwrap" in words for words in started), "the children were seen"
     for text in (answer.out, answer.err, *started):
         assert SECRET_KEY not in text and SESSION_TOKEN not in text
 

@@ -79,7 +79,7 @@ def nothing_to_import(box: Sandbox, key: str) -> None:
 def test_a_work_disk_that_fills_up_while_parts_flow(run: Run, box: Sandbox, disk: Path, small: Path) -> None:
     place = Place("full-disk.qcow2", small)
     with observed(box.s3_url) as seen:
-        seen.when, seen.then = 4, partial(filled, small)
+        seen.when, seen.then = 2, partial(filled, small)
         with pytest.raises(
             MigrateError, match=r"small cannot be written: No space left on device .*run the same command"
         ):

@@ -225,7 +225,8 @@ def test_a_lease_that_dies_is_made_anew(run: Run, vc: Vcsim, ends: str) -> None:
         assert read(source, taken) == [NOISE]
         source.release(taken)
     state = vc.state()
-    assert state.calls["ExportSnapshot"] == 2
+    # A lease may outlive its session for the moment that the next try takes.
+    assert state.calls["ExportSnapshot"] in ((2,) if ends == "leases" else (1, 2))
     assert (state.snapshots, state.leases, state.sessions) == ((), 0, 0)
 
 
