@@ -191,7 +191,9 @@ def test_a_bucket_that_is_deleted_half_way(run: Run, box: Sandbox, disk: Path) -
         seen.when, seen.then = 4, deleted
         with pytest.raises(TargetError, match=rf"upload part \d of {BUCKET}/{place.key}: object storage answered 404"):
             sent(run, box, disk, place, seen.url)
-    assert BUCKET not in {one["Name"] for one in client.list_buckets()["Buckets"]}
+    # SeaweedFS makes a bucket anew for a part that was on its way; what matters is that nothing is there to be imported.
+    if BUCKET in {one["Name"] for one in client.list_buckets()["Buckets"]}:
+        nothing_to_import(box, place.key)
     sent(run, box, disk, place)
     whole(run, box, disk, place.key)
 
