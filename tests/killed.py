@@ -96,7 +96,9 @@ def _run(live: LiveVm, folder: Path, until: float | None) -> float | None:
 
 def _started(live: LiveVm, folder: Path) -> ForkServerProcess:
     words = ["convert", *live.words, str(folder / "out.qcow2"), "--force", "--work", str(folder / "work")]
-    process = FORKS.Process(target=_program, args=(words, {**live.variables, "TMPDIR": _scratch(folder)}, folder / "said"))
+    process = FORKS.Process(
+        target=_program, args=(words, {**live.variables, "TMPDIR": _scratch(folder)}, folder / "said")
+    )
     process.start()
     return process
 
