@@ -4,18 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from migrate.batch.facts import BatchFacts, VmFacts
+from migrate.batch.store_facts import to_json as known
 from migrate.outcome import JsonObject
 from migrate.preview import ChangesValue
-
-_FACTS = TypeAdapter(BatchFacts)
 
 
 def to_json(facts: BatchFacts) -> JsonObject:
     """Return all that is known, with what follows from it for each VM: its sizes, and what is left to do."""
-    made = cast(JsonObject, _FACTS.dump_python(facts, mode="json"))
+    made = known(facts)
     made["vms"] = [
         {**cast(JsonObject, one), "left_to_do": list(left_to_do(vm))}
         for one, vm in zip(cast(list[JsonValue], made["vms"]), facts.vms, strict=True)
