@@ -101,6 +101,12 @@ class Api:
         """Return the reply to a request that must not arrive twice: it is tried again only where it surely did not arrive."""
         return self._tried(lambda: self._exchange("POST", path, None, body), _surely_not_taken)
 
+    def deleted(self, asked: str, path: str, params: Mapping[str, str | int] | None = None) -> None:
+        """What is at a path is gone or going. A second call finds nothing and succeeds. Raise TargetError where it is refused."""
+        reply = self.repeated("DELETE", path, params)
+        if not (isinstance(reply, Answer) and (200 <= reply.status < 300 or reply.status == 404)):
+            raise self.refusal(asked, reply)
+
     def refusal(self, asked: str, reply: Reply, *, hide: Sequence[Secret] = ()) -> TargetError:
         """Return the error that tells this reply: what was asked, the server's message and slug, and the request's id."""
         if isinstance(reply, Lost):

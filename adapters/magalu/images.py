@@ -4,19 +4,19 @@ Paths and schemas: virtual-machine.jaxyendy.openapi.json (MagaluCloud/magalu, 4e
 already grown new ones twice.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
+from adapters.magalu.answers import Created, Listed, Value, every
 from adapters.magalu.api import Answer, Api, Lost
 from migrate.errors import TargetBusy, TargetError
 from migrate.secret import Secret
 from migrate.target import Requirements
 
 PAGE = 50
-MAX_PAGES = 200
-"""10,000 images; a server that never ends its list ends here."""
 
 
 class Standing(Enum):
@@ -51,11 +51,7 @@ def standing(status: str) -> Standing:
     return Standing.FAILED if any(word in status.lower() for word in ("error", "invalid", "fail")) else Standing.UNKNOWN
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class CustomImage(_Value):
+class CustomImage(Value):
     """GetCustomImageResponse, as far as we need it. `request_id` is that of the answer it came in."""
 
     id: str
@@ -65,21 +61,8 @@ class CustomImage(_Value):
     request_id: str | None = None
 
 
-class _Created(_Value):
-    id: str
-
-
-class _MetaPage(_Value):
-    total: int | None = None
-
-
-class _Meta(_Value):
-    page: _MetaPage = _MetaPage()
-
-
-class _CustomList(_Value):
-    images: list[CustomImage] = []
-    meta: _Meta = _Meta()
+class _CustomList(Listed):
+    images: tuple[CustomImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +133,7 @@ class Images:
         match reply:
             case Answer(status=202 | 200 | 201):
                 try:
-                    return Accepted(self._api.parsed(asked, reply, reply.status, _Created).id)
+                    return Accepted(self._api.parsed(asked, reply, reply.status, Created).id)
                 except TargetError as error:
                     return InDoubt(error)
             case Answer(status=409):
@@ -184,9 +167,7 @@ class Images:
 
     def delete(self, id_: str) -> None:
         """The image is gone or going. A second call finds nothing and succeeds."""
-        reply = self._api.repeated("DELETE", f"/v1/images/custom/{segment(id_)}")
-        if not (isinstance(reply, Answer) and (200 <= reply.status < 300 or reply.status == 404)):
-            raise self._api.refusal(f"delete image {id_}", reply)
+        self._api.deleted(f"delete image {id_}", f"/v1/images/custom/{segment(id_)}")
 
     def _ours(self, id_: str) -> CustomImage | None:
         """A catalogue's image as a custom image; None where the API does not give it to us as one, in whatever words."""
@@ -199,14 +180,12 @@ class Images:
 
     def _listed(self, path: str, name: str) -> list[CustomImage]:
         asked = f'list the images named "{name}"'
-        found: list[CustomImage] = []
-        for _ in range(MAX_PAGES):
-            reply = self._api.repeated("GET", path, {"_limit": PAGE, "_offset": len(found), "name": name})
-            page = self._api.parsed(asked, reply, 200, _CustomList)
-            found += page.images
-            if len(page.images) < PAGE or (page.meta.page.total is not None and len(found) >= page.meta.page.total):
-                return found
-        return found
+
+        def page(which: Mapping[str, int]) -> tuple[Sequence[CustomImage], int | None]:
+            listed = self._api.parsed(asked, self._api.repeated("GET", path, {**which, "name": name}), 200, _CustomList)
+            return listed.images, listed.total
+
+        return every(page, size=PAGE)
 
 
 def segment(id_: str) -> str:

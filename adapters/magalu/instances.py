@@ -8,8 +8,9 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
+from adapters.magalu.answers import Created, Listed, Value, every
 from adapters.magalu.api import Answer, Api, Lost
 from adapters.magalu.images import Standing, segment
 from migrate.errors import TargetError
@@ -19,42 +20,36 @@ from migrate.text import shown
 
 VERSION = "1.1"
 EXPAND = "network,image,machine-type,labels"
-PAGE = 50
-MAX_PAGES = 200
 LOG_LINES = 200
 """Lines of a console that are asked for; the API gives up to 5000."""
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class _Addresses(_Value):
+class _Addresses(Value):
     private_ipv4: str | None = None
     public_ipv6: str | None = None
 
 
-class _Interface(_Value):
+class _Interface(Value):
     primary: bool = True
     associated_public_ipv4: str | None = None
     ip_addresses: _Addresses | None = None
 
 
-class _Network(_Value):
+class _Network(Value):
     interfaces: list[_Interface] | None = None
 
 
-class _Named(_Value):
+class _Named(Value):
     id: str = ""
     name: str | None = None
 
 
-class _Error(_Value):
+class _Error(Value):
     slug: str = ""
     message: str = ""
 
 
-class FoundInstance(_Value):
+class FoundInstance(Value):
     """InstanceV1Response, as far as we need it. `request_id` is that of the answer it came in."""
 
     id: str
@@ -111,24 +106,11 @@ def _address(text: str | None) -> str | None:
         return None
 
 
-class _Created(_Value):
-    id: str
-
-
-class _MetaPage(_Value):
-    total: int | None = None
-
-
-class _Meta(_Value):
-    page: _MetaPage = _MetaPage()
-
-
-class _List(_Value):
+class _List(Listed):
     instances: list[FoundInstance]
-    meta: _Meta = _Meta()
 
 
-class _Logs(_Value):
+class _Logs(Value):
     logs: list[str]
 
 
@@ -181,7 +163,7 @@ class Instances:
         match reply:
             case Answer(status=201 | 200 | 202):
                 try:
-                    return self._api.parsed(asked, reply, reply.status, _Created).id
+                    return self._api.parsed(asked, reply, reply.status, Created).id
                 except TargetError as error:
                     return InDoubt(error)
             case Lost(sent=True):
@@ -202,14 +184,14 @@ class Instances:
     def named(self, name: str) -> tuple[FoundInstance, ...]:
         """Return the instances of exactly this name that are not deleted; the API lets several have one name."""
         asked = f'list the instances named "{name}"'
-        found: list[FoundInstance] = []
-        for _ in range(MAX_PAGES):
-            params: dict[str, str | int] = {"_limit": PAGE, "_offset": len(found), "name": name, "expand": EXPAND}
+
+        def page(which: Mapping[str, int]) -> tuple[list[FoundInstance], int | None]:
+            params: dict[str, str | int] = {**which, "name": name, "expand": EXPAND}
             reply = self._api.repeated("GET", "/v1/instances", params, version=VERSION)
-            page = self._api.parsed(asked, reply, 200, _List)
-            found += page.instances
-            if len(page.instances) < PAGE or (page.meta.page.total is not None and len(found) >= page.meta.page.total):
-                break
+            listed = self._api.parsed(asked, reply, 200, _List)
+            return listed.instances, listed.total
+
+        found = every(page)
         return tuple(one for one in found if one.name == name and "deleted" not in (one.state, one.status))
 
     def console(self, id_: str) -> tuple[str, ...]:
@@ -220,7 +202,4 @@ class Instances:
 
     def delete(self, id_: str) -> None:
         """The instance is gone or going, and its public address with it. A second call finds nothing and succeeds."""
-        path = f"/v1/instances/{segment(id_)}"
-        reply = self._api.repeated("DELETE", path, {"delete_public_ip": "true"})
-        if not (isinstance(reply, Answer) and (200 <= reply.status < 300 or reply.status == 404)):
-            raise self._api.refusal(f"delete instance {id_}", reply)
+        self._api.deleted(f"delete instance {id_}", f"/v1/instances/{segment(id_)}", {"delete_public_ip": "true"})

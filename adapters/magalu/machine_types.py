@@ -3,17 +3,16 @@
 Path and schema: virtual-machine.jaxyendy.openapi.json (MagaluCloud/magalu, 4e90611e).
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field
 
+from adapters.magalu.answers import Listed, Value, every
 from adapters.magalu.api import Api
 from migrate.target import Requirements
 
 PAGE = 200
-MAX_PAGES = 50
 MEBIBYTES_FROM = 256
 """A `ram` from here on counts MiB, below it GiB: the specification's own examples have 1024 for a type of 1 GiB, and 2 for another."""
 
@@ -65,10 +64,8 @@ def nearest(types: Iterable[MachineType], needs: Requirements, count: int = 3) -
     return sorted(types, key=lambda one: (one.lacks(needs), one.times(needs), one.name))[:count]
 
 
-class _Type(BaseModel):
+class _Type(Value):
     """InstanceTypesV1Response, as far as we need it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     id: str
     name: str
@@ -87,30 +84,19 @@ class _Type(BaseModel):
         )
 
 
-class _Page(BaseModel):
-    total: int | None = None
-
-
-class _Meta(BaseModel):
-    page: _Page = _Page()
-
-
-class _List(BaseModel):
+class _List(Listed):
     """An older form of the answer calls them instance_types (MagaluCloud/mgc-sdk-go)."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     machine_types: list[_Type] = Field(validation_alias=AliasChoices("machine_types", "instance_types"))
-    meta: _Meta = _Meta()
 
 
 def machine_types(api: Api) -> tuple[MachineType, ...]:
     """Return every type that may be used now. Raise TargetError with the API's words where it does not tell."""
-    found: list[_Type] = []
-    for _ in range(MAX_PAGES):
-        reply = api.repeated("GET", "/v1/machine-types", {"_limit": PAGE, "_offset": len(found)})
-        page = api.parsed("list the machine types", reply, 200, _List)
-        found += page.machine_types
-        if len(page.machine_types) < PAGE or len(found) >= (page.meta.page.total or math.inf):
-            break
+
+    def page(which: Mapping[str, int]) -> tuple[list[_Type], int | None]:
+        reply = api.repeated("GET", "/v1/machine-types", which)
+        listed = api.parsed("list the machine types", reply, 200, _List)
+        return listed.machine_types, listed.total or None
+
+    found = every(page, size=PAGE)
     return tuple(one.value for one in found if one.status == "active")

@@ -3,23 +3,16 @@
 Paths: profile.openapi.yaml and network.openapi.yaml (MagaluCloud/magalu, fedcc862); MagaluCloud/mgc-sdk-go, network/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
+from adapters.magalu.answers import Value, every
 from adapters.magalu.api import Api
 from adapters.magalu.images import segment
 from adapters.magalu.regions import Service
 
-PAGE = 50
-MAX_PAGES = 200
 DEFAULT_VPC = "vpc_default"
 SSH = 22
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +27,29 @@ class Place:
         return text in (self.id, self.name)
 
 
-class _Key(_Value):
+class _Key(Value):
     name: str
 
 
-class _Keys(_Value):
+class _Keys(Value):
     results: list[_Key]
 
 
-class _Place(_Value):
+class _Place(Value):
     id: str | None = None
     name: str | None = None
     is_default: bool | None = None
 
 
-class _Vpcs(_Value):
+class _Vpcs(Value):
     vpcs: list[_Place]
 
 
-class _Groups(_Value):
+class _Groups(Value):
     security_groups: list[_Place]
 
 
-class _Rule(_Value):
+class _Rule(Value):
     direction: str | None = None
     protocol: str | None = None
     port_range_min: int | None = None
@@ -69,7 +62,7 @@ class _Rule(_Value):
         return (self.port_range_min or 0) <= SSH <= (self.port_range_max or 65535)
 
 
-class _Rules(_Value):
+class _Rules(Value):
     rules: list[_Rule]
 
 
@@ -81,15 +74,12 @@ class Surroundings:
 
     def ssh_keys(self) -> tuple[str, ...]:
         """Return the names of the account's keys."""
-        found: list[str] = []
-        for _ in range(MAX_PAGES):
-            params = {"_limit": PAGE, "_offset": len(found)}
-            reply = self._api.repeated("GET", "/v0/ssh-keys", params, service=Service.PROFILE)
-            page = self._api.parsed("list the SSH keys", reply, 200, _Keys).results
-            found += [key.name for key in page]
-            if len(page) < PAGE:
-                break
-        return tuple(found)
+
+        def page(which: Mapping[str, int]) -> tuple[list[_Key], None]:
+            reply = self._api.repeated("GET", "/v0/ssh-keys", which, service=Service.PROFILE)
+            return self._api.parsed("list the SSH keys", reply, 200, _Keys).results, None
+
+        return tuple(key.name for key in every(page))
 
     def vpcs(self) -> tuple[Place, ...]:
         reply = self._api.repeated("GET", "/v0/vpcs", service=Service.NETWORK)
