@@ -11,12 +11,11 @@ from migrate.errors import MigrateError
 from migrate.job import Job
 from migrate.outcome import Outcome
 from migrate.run import Note, Run
-from migrate.text import shown
 from migrate.wiring.guests import Host
-from migrate.wiring.migration import job_of, migrate_vm
+from migrate.wiring.migration import job_of, migrate_vm, take_back_job
 from migrate.wiring.request import VmRequest
-from migrate.wiring.sources import is_of_source, take_back_source
-from migrate.wiring.targets import kept_sandbox, place_of, take_back, target
+from migrate.wiring.sources import is_of_source
+from migrate.wiring.targets import kept_sandbox
 
 
 class Mover(Protocol):
@@ -58,21 +57,10 @@ class WiredMover:
         return migrate_vm(run, job, request, work, self._host, sent=sent)
 
     def take_back(self, run: Run, job: Job, work: Path) -> None:
-        with job.locked():
-            job.sweep()
-            left = job.ledger.left()
-            there = [made for made in left if is_of_source(made)]
-            here = [made for made in left if not is_of_source(made)]
-            kept = list(take_back_source(run, job.request, there, job.ledger)) if there else []
-            if here:
-                if job.request.get("region") == "sandbox":
-                    self._box.need(work)
-                with target(run, place_of(job.request, work), job.ledger) as opened:
-                    for text in take_back(opened, here):
-                        run.tell(Note(text, "warning"))
-            if kept:
-                raise MigrateError("; ".join(map(shown, kept)), hint="Take it back by hand, or cancel the VM again.")
-            job.delete()
+        if job.request.get("region") == "sandbox" and not all(map(is_of_source, job.ledger.left())):
+            self._box.need(work)
+        again = "Take it back by hand, or cancel the VM again."
+        take_back_job(run, job, work, lambda text: run.tell(Note(text, "warning")), again)
 
 
 class _KeptSandbox:

@@ -14,9 +14,7 @@ from migrate.job import Job, Jobs
 from migrate.lines import Line
 from migrate.run import Run
 from migrate.text import shown, size
-from migrate.wiring.sources import is_of_source, take_back_source
-from migrate.wiring.targets import place_of, take_back
-from migrate.wiring.targets import target as target_of
+from migrate.wiring.migration import take_back_job
 
 
 @click.command(short_help="Take back what unfinished migrations left.")
@@ -71,18 +69,9 @@ def _job_lines(job: Job) -> Iterator[Line]:
 
 def _clean(run: Run, job: Job, work: Path) -> None:
     """What the job made is gone, and the job with it. Raise MigrateError where something could not be taken back: the job still knows of it then."""
-    with job.locked():
-        job.sweep()
-        left = job.ledger.left()
-        there = [made for made in left if is_of_source(made)]
-        here = [made for made in left if not is_of_source(made)]
-        kept: list[str] = []
-        if there:
-            kept += take_back_source(run, job.request, there, job.ledger)
-        if here:
-            with target_of(run, place_of(job.request, work), job.ledger) as target:
-                print_lines(Line(f"  {shown(text)}", "yellow") for text in take_back(target, here))
-        if kept:
-            raise MigrateError("; ".join(map(shown, kept)), hint="Take it back by hand, or run clean again.")
-        job.delete()
-        print_lines([Line("  gone", "green")])
+
+    def told(text: str) -> None:
+        print_lines([Line(f"  {shown(text)}", "yellow")])
+
+    take_back_job(run, job, work, told, "Take it back by hand, or run clean again.")
+    print_lines([Line("  gone", "green")])

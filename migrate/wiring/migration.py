@@ -8,7 +8,7 @@ from adapters.magalu import MagaluTarget
 from adapters.magalu.uploads import at_once
 from migrate import hidden
 from migrate.bandwidth import Throttle, limit
-from migrate.errors import Stopped
+from migrate.errors import MigrateError, Stopped
 from migrate.job import Job, Jobs, blank_jobs_go
 from migrate.launch import Launch
 from migrate.outcome import Outcome
@@ -16,11 +16,12 @@ from migrate.pipeline import Order, migrate
 from migrate.preview import Approval
 from migrate.run import Run
 from migrate.telemetry import observed
+from migrate.text import shown
 from migrate.wiring.guests import NO_GROWTH, REMEDIATIONS, Host, check_repairs, rooms
 from migrate.wiring.proofs import prover
 from migrate.wiring.request import VmRequest, image_name
-from migrate.wiring.sources import source
-from migrate.wiring.targets import Place, cloud, target
+from migrate.wiring.sources import is_of_source, source, take_back_source
+from migrate.wiring.targets import Place, cloud, place_of, take_back, target
 
 
 def job_of(run: Run, request: VmRequest, work: Path) -> Job:
@@ -94,6 +95,26 @@ def migrate_vm(
                         "What is done is kept: the same command goes on, and `magalu-migrate clean` takes it back."
                     )
                 raise
+
+
+def take_back_job(run: Run, job: Job, work: Path, told: Callable[[str], None], again: str) -> None:
+    """What the job made is gone, at its source and in the cloud, and the job with it. `told` hears what could not be deleted in the cloud.
+
+    Raise MigrateError, with `again` as what to do, where something could not be taken back at the source: the job still knows of it then.
+    """
+    with job.locked():
+        job.sweep()
+        left = job.ledger.left()
+        there = [made for made in left if is_of_source(made)]
+        here = [made for made in left if not is_of_source(made)]
+        kept = list(take_back_source(run, job.request, there, job.ledger)) if there else []
+        if here:
+            with target(run, place_of(job.request, work), job.ledger) as opened:
+                for text in take_back(opened, here):
+                    told(text)
+        if kept:
+            raise MigrateError("; ".join(map(shown, kept)), hint=again)
+        job.delete()
 
 
 def _place(request: VmRequest, work: Path) -> Place:
