@@ -4,7 +4,6 @@ It reads what `migrate.qcow2` writes, from whatever gives it bytes by offset: an
 """
 
 import hashlib
-import os
 import struct
 import zlib
 from array import array
@@ -34,6 +33,8 @@ Reader = Callable[[int, int], bytes]
 """Gives bytes from an offset on: as many as were asked for, or fewer where the image ends."""
 
 PER_CHUNK = CHUNK // CLUSTER
+AT_ONCE = 8
+"""Chunks that are fetched or unpacked: the storage's answers are waited for, not the processor."""
 GAP = 1 << 20
 """Pieces of a chunk that lie so near to each other are fetched at once."""
 
@@ -126,12 +127,12 @@ def verify(run: Run, read: Reader, blocks: BlockMap, stage: str) -> None:
     if image.disk_bytes != -(-blocks.disk_bytes // SECTOR) * SECTOR:
         raise MigrateError(f"the image's disk has {image.disk_bytes} bytes, and {blocks.disk_bytes} were read")
     wrong: list[int] = []
-    with ThreadPoolExecutor(2 * (os.cpu_count() or 1), "verify") as pool:
+    with ThreadPoolExecutor(AT_ONCE, "verify") as pool:
         waiting: list[tuple[int, Future[bytes]]] = []
         try:
             for number in range(blocks.chunks):
                 waiting.append((number, pool.submit(_digest, run, image, number, blocks.length(number))))
-                if len(waiting) >= 8:
+                if len(waiting) >= AT_ONCE:
                     wrong += _checked(run, waiting.pop(0), blocks, stage)
             while waiting:
                 wrong += _checked(run, waiting.pop(0), blocks, stage)

@@ -4,11 +4,13 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from adapters.files import FileSource
 from migrate.blocks import Disk
 from migrate.convert import convert, make_overlay
 from migrate.errors import MigrateError, Stopped
@@ -68,6 +70,24 @@ def test_an_overlay_becomes_a_sound_image_with_the_same_bytes(run: Run, raw: Pat
     assert info["format-specific"]["data"]["compression-type"] == "zlib"
     assert "backing-filename" not in info
     assert seen and all(0 <= event.done <= (event.total or 0) for event in seen)
+
+
+def test_a_machine_of_many_cores_does_not_wait_for_more_connections_than_the_source_takes(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for ever from eight cores on: a reader per connection, and a server that took sixteen."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    disk = run.work / "disk.raw"
+    disk.write_bytes(os.urandom(4096) * (160 * MIB // 4096))
+    source = FileSource(run, disk, "raw")
+    token = source.freeze(source.describe(next(source.vms())), "name")
+    with (
+        ThreadPoolExecutor(1) as pool,  # outermost: where the server ends first, whoever waits for it fails
+        source.frozen(token) as (opened,),
+        opened.nbd() as uri,
+    ):
+        made = pool.submit(convert, run, uri, run.work / "image.qcow2", "convert").result(timeout=120)
+    assert made.virtual_bytes == 160 * MIB
 
 
 def test_what_is_read_from_the_source_is_counted(run: Run, raw: Path) -> None:
