@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from migrate.errors import UsageError
-from migrate.job import write_whole
+from migrate.whole_file import write_whole
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 LOOK_S = 1.0

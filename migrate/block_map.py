@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from migrate.errors import MigrateError
-from migrate.job import write_whole
+from migrate.whole_file import write_whole
 
 CHUNK = 4 << 20
 VERSION = 1

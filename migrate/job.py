@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from migrate.errors import MigrateError, UsageError
-from migrate.ledger import Made
+from migrate.ledger_file import LedgerFile
+from migrate.whole_file import write_whole
 
 Result = TypeVar("Result", bound=BaseModel)
 
@@ -43,53 +44,13 @@ class JobFile(BaseModel):
     stages: dict[str, dict[str, JsonValue]] = {}
 
 
-class Ledger:
-    """The remote things of one job, written down before they are made."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def will_make(self, kind: str, **names: str) -> None:
-        self._append({"will_make": kind, **names})
-
-    def gone(self, kind: str, **names: str) -> None:
-        """What was made under these names is deleted, was never made, or belongs to the user now; a name that is left out matches any."""
-        self._append({"gone": kind, **names})
-
-    def left(self) -> tuple[Made, ...]:
-        """Return what may still exist, oldest first."""
-        left: list[Made] = []
-        for line in self._path.read_text().splitlines() if self._path.exists() else []:
-            try:
-                names = {str(key): str(value) for key, value in json.loads(line).items()}
-            except ValueError:
-                continue  # the line that a crash cut off; what it named was not made yet
-            if kind := names.pop("will_make", None):
-                made = Made(kind, names)
-                left = [*(one for one in left if one != made), made]
-            elif kind := names.pop("gone", None):
-                left = [one for one in left if one.kind != kind or not _same(one.names, names)]
-        return tuple(left)
-
-    def _append(self, line: Mapping[str, str]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """An image is written down before the cloud has told its id, and again with it: what both name must agree."""
-    return all(other.get(key, value) == value for key, value in one.items())
-
-
 class Job:
     """One migration. The same request finds the same job again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
-        self.ledger = Ledger(folder / "ledger.jsonl")
+        self.ledger = LedgerFile(folder / "ledger.jsonl")
 
     @property
     def overlay(self) -> Path:
@@ -278,13 +239,3 @@ def remove_with_mounts(folder: Path) -> None:
             subprocess.run(["umount", "--lazy", "--", point], check=False, capture_output=True)
     if not any(line.split()[4].startswith(inside) for line in Path("/proc/self/mountinfo").read_text().splitlines()):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """The file holds this content, or, after a crash, what it held before."""
-    draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

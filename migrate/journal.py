@@ -14,9 +14,9 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from migrate.block_map import CHUNK
-from migrate.job import write_whole
 from migrate.qcow2 import CLUSTER, SETTLED_CLUSTERS, Compression, Packed, Qcow2Writer
 from migrate.stream import Chunk
+from migrate.whole_file import write_whole
 
 PER_CHUNK = CHUNK // CLUSTER
 BLANK = bytes(CLUSTER)

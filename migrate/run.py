@@ -16,6 +16,8 @@ from pathlib import Path
 
 from migrate.errors import MigrateError, Stopped, ToolFailed
 
+READY_POLL_S = (0.002, 0.1)
+"""A quarter of what was waited so far, within these: qemu-nbd is ready after some 10 ms, an appliance after many seconds."""
 POLL_S = 0.1
 END_S = 5.0
 """How long a child may take to end after SIGTERM before it is killed."""
@@ -186,14 +188,15 @@ class Run:
                 words, limits, env, cwd, subprocess.DEVNULL, output.fileno(), output.fileno(), pass_fds, last_words
             ) as child,
         ):
-            deadline = time.monotonic() + timeout
+            began = time.monotonic()
             while not ready():
                 self.check()
                 if child.poll() is not None:
                     raise ToolFailed(words[0], child.returncode, path.read_text(errors="replace"))
-                if time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if waited > timeout:
                     raise ToolFailed(words[0], f"not ready after {timeout:.0f} s", path.read_text(errors="replace"))
-                time.sleep(0.02)
+                time.sleep(min(max(waited / 4, READY_POLL_S[0]), READY_POLL_S[1]))
             yield child
 
     @contextmanager

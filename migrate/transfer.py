@@ -22,13 +22,13 @@ from migrate.block_map import CHUNK, BlockMap
 from migrate.blocks import Disk
 from migrate.errors import MigrateError
 from migrate.estimate import largest
-from migrate.job import write_whole
 from migrate.journal import Head, Journal, Past
 from migrate.qcow2 import Compression, Qcow2Writer, packer
 from migrate.run import Note, Progress, Run
 from migrate.stream import chunks, needed
 from migrate.target import ObjectRef, Target, Upload
 from migrate.text import size
+from migrate.whole_file import write_whole
 
 SENDERS = 2
 """Parts on their way at a time. After a kill these two are sent again, and no other."""

@@ -20,7 +20,7 @@ from fixtures.emulators.aws import EXPIRED, GIB, REGION, SECRET_KEY, SESSION_TOK
 from migrate.address import parse
 from migrate.blocks import Disk as Opened
 from migrate.errors import NotMigratable, SourceBusy, SourceError, Stopped, UsageError
-from migrate.job import Ledger
+from migrate.ledger_file import LedgerFile
 from migrate.run import Note, Run
 from migrate.source import Disk, Firmware, Vm
 from tests.aws_journeys import QUICK
@@ -51,9 +51,9 @@ def seeds(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def opened(run: Run, what: str, ledger: Ledger | None = None, **variables: str) -> Iterator[AwsSource]:
+def opened(run: Run, what: str, ledger: LedgerFile | None = None, **variables: str) -> Iterator[AwsSource]:
     with aws_source(
-        run, parse(f"aws://{REGION}/{what}"), ledger or Ledger(run.work / "ledger.jsonl"), patience=QUICK
+        run, parse(f"aws://{REGION}/{what}"), ledger or LedgerFile(run.work / "ledger.jsonl"), patience=QUICK
     ) as source:
         yield source
 
@@ -175,7 +175,7 @@ def test_what_is_not_there_is_said(account: Account, run: Run) -> None:
 
 @pytest.mark.parametrize("text", ["aws://nowhere/i-0123456789abcdef0", "aws://sa-east-1/a/b"])
 def test_an_address_that_means_nothing_is_refused(run: Run, text: str) -> None:
-    with pytest.raises(UsageError), aws_source(run, parse(text), Ledger(run.work / "l")):
+    with pytest.raises(UsageError), aws_source(run, parse(text), LedgerFile(run.work / "l")):
         pass
 
 
@@ -252,7 +252,7 @@ def test_where_ebs_direct_is_denied_no_snapshot_is_left(account: Account, run: R
     id_ = account.instance("shut", seeds[0])
     before = account.snapshots()
     account.faults(deny=["ebs:GetSnapshotBlock"])
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with account.environment(), opened(run, id_, ledger) as source:
         vm = described(source)
         with pytest.raises(SourceError, match="the credentials lack ebs:GetSnapshotBlock"):
@@ -410,7 +410,7 @@ def test_the_policy_that_we_publish_suffices_and_holds_no_action_too_many(
     image = ec2.create_image(InstanceId=id_, Name="least-1", NoReboot=True)["ImageId"]
     account.counts(forget=True)
     account.faults(allow=sorted(allowed))
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with account.environment():
         for what in (id_, image):
             with opened(run, what, ledger) as source:
@@ -474,7 +474,7 @@ def test_no_secret_is_in_logs_events_ledger_token_or_tracebacks(
 ) -> None:
     told = run.listener = Told()
     id_ = account.instance("quiet", seeds[0])
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with caplog.at_level(logging.DEBUG), account.environment(), opened(run, id_, ledger) as source:
         token = source.freeze(described(source), "job")
         account.faults(corrupt=1000)
@@ -500,7 +500,7 @@ def test_no_secret_is_in_logs_events_ledger_token_or_tracebacks(
 def test_a_certificate_of_nobody_is_refused_and_one_of_a_given_root_is_taken(run: Run, tmp_path: Path) -> None:
     authority = Authority.made(tmp_path, "127.0.0.1")
     address = parse(f"aws://{REGION}/*")
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with aws(Run(tmp_path), tmp_path / "aws", authority) as account, account.environment():
         with aws_source(run, address, ledger) as source, pytest.raises(SourceError, match="certificate is not trusted"):
             list(source.list())

@@ -18,8 +18,8 @@ from fixtures.emulators.aws import GIB, REGION, Account
 from migrate.address import parse
 from migrate.blocks import Disk
 from migrate.errors import NotMigratable, SourceError, Stopped, UsageError
-from migrate.job import Ledger
 from migrate.ledger import Made
+from migrate.ledger_file import LedgerFile
 from migrate.run import Event, Note, Run
 from migrate.source import Vm
 from tests.aws_journeys import QUICK
@@ -53,9 +53,9 @@ def seed(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened(account: Account, run: Run, what: str, bucket: str, ledger: Ledger | None = None) -> Iterator[AwsSource]:
+def opened(account: Account, run: Run, what: str, bucket: str, ledger: LedgerFile | None = None) -> Iterator[AwsSource]:
     address = parse(f"aws://{REGION}/{what}")
-    notes = ledger or Ledger(run.work / "ledger.jsonl")
+    notes = ledger or LedgerFile(run.work / "ledger.jsonl")
     with (
         account.environment(),
         aws_source(run, address, notes, transport="export", bucket=bucket, patience=QUICK) as source,
@@ -102,7 +102,7 @@ def stop_while_it_exports(run: Run, source: AwsSource, vm: Vm) -> None:
 def test_an_export_and_its_bucket_go_together(run: Run, transport: str, bucket: str | None) -> None:
     with (
         pytest.raises(UsageError, match="--export-bucket go together"),
-        aws_source(run, parse(f"aws://{REGION}/*"), Ledger(run.work / "l"), transport=transport, bucket=bucket),
+        aws_source(run, parse(f"aws://{REGION}/*"), LedgerFile(run.work / "l"), transport=transport, bucket=bucket),
     ):
         pass
 
@@ -203,7 +203,7 @@ def test_an_instance_is_exported_without_a_restart_and_nothing_of_it_is_left(
 ) -> None:
     id_ = account.instance("one", seed)
     before = account.holds(bucket)
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     account.counts(forget=True)
     with opened(account, run, id_, bucket, ledger) as source:
         vm = described(source)
@@ -294,7 +294,7 @@ def test_an_export_that_fails_is_told_in_aws_s_words_and_leaves_nothing(
 ) -> None:
     id_ = account.instance("fails", seed)
     before = account.holds(bucket)
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with opened(account, run, id_, bucket, ledger) as source:
         vm = described(source)
         account.faults(export_fails="ClientError: the role vmimport may not write")
@@ -374,7 +374,7 @@ def test_an_export_that_is_on_its_way_is_ended_and_what_it_writes_all_the_same_i
 ) -> None:
     id_ = account.instance("undone", seed)
     before = account.holds(bucket)
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     account.faults(exporting=0.7, finishing=finishing)
     with opened(account, run, id_, bucket, ledger) as source:
         vm = described(source)
@@ -391,7 +391,7 @@ def test_what_an_export_leaves_is_told_and_stays_in_the_ledger(
 ) -> None:
     id_ = account.instance("kept", seed)
     before = account.holds(bucket)
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with opened(account, run, id_, bucket, ledger) as source:
         source.freeze(described(source), "job")
         denied = ["s3:DeleteObject", "ec2:DeregisterImage", "ec2:DeleteSnapshot"]
@@ -416,7 +416,7 @@ def test_only_our_own_exports_images_and_objects_are_taken_back(
     for key in others:
         account.s3.put_object(Bucket=bucket, Key=key, Body=b"somebody's")
     account.ec2.create_image(InstanceId=id_, Name="mine-1", NoReboot=True)
-    ledger, other = Ledger(run.work / "ledger.jsonl"), Ledger(run.work / "other.jsonl")
+    ledger, other = LedgerFile(run.work / "ledger.jsonl"), LedgerFile(run.work / "other.jsonl")
     with opened(account, run, id_, bucket, other) as source:
         theirs = source.freeze(described(source), "job-2")
     before = account.holds(bucket)
@@ -450,7 +450,7 @@ def test_the_policy_for_exports_suffices_and_holds_no_action_too_many(
     before = account.holds(bucket)
     account.counts(forget=True)
     account.faults(allow=sorted(allowed))
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     for what in (id_, snapshot):
         with opened(account, run, what, bucket, ledger) as source:
             assert len(list(source.list())) == 1

@@ -11,8 +11,9 @@ import pytest
 from adapters.aws import aws_source
 from fixtures.emulators.aws import GIB, REGION, Account
 from migrate.address import parse
-from migrate.job import Jobs, Ledger
+from migrate.job import Jobs
 from migrate.ledger import Made
+from migrate.ledger_file import LedgerFile
 from migrate.run import Run
 from tests.aws_journeys import QUICK, journeys
 from tests.killed import FORKS, MOMENTS
@@ -77,7 +78,7 @@ def test_undo_touches_only_what_carries_the_mark_of_this_job(aws_account: Accoun
     tags: Any = [{"ResourceType": "snapshot", "Tags": [{"Key": "magalu-migrate", "Value": "job"}]}]
     ec2.create_snapshots(InstanceSpecification={"InstanceId": instance}, TagSpecifications=tags)
     before = aws_account.snapshots()
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with aws_account.environment():
         for each, job in ((instance, "job"), (instance, "another job"), (other, "job")):
             with aws_source(run, parse(f"aws://{REGION}/{each}"), ledger, patience=QUICK) as source:
@@ -102,7 +103,7 @@ def test_what_may_not_be_deleted_is_told_and_stays_in_the_ledger(
     aws_account: Account, run: Run, tmp_path: Path
 ) -> None:
     instance = aws_account.instance("kept", seed(tmp_path))
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with (
         aws_account.environment(),
         aws_source(run, parse(f"aws://{REGION}/{instance}"), ledger, patience=QUICK) as source,
@@ -121,7 +122,7 @@ def test_what_may_not_be_deleted_is_told_and_stays_in_the_ledger(
 def test_a_stop_does_not_keep_what_was_made_from_being_released(aws_account: Account, run: Run, tmp_path: Path) -> None:
     before = aws_account.snapshots()
     instance = aws_account.instance("stopped", seed(tmp_path))
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with (
         aws_account.environment(),
         aws_source(run, parse(f"aws://{REGION}/{instance}"), ledger, patience=QUICK) as source,

@@ -9,8 +9,8 @@ import pytest
 
 from fixtures.emulators.azure import SUBSCRIPTION, Cloud
 from migrate.errors import MigrateError, SourceBusy
-from migrate.job import Ledger
 from migrate.ledger import Made
+from migrate.ledger_file import LedgerFile
 from migrate.run import Run
 from tests import file_samples as samples
 from tests.azure_journeys import address, source, token
@@ -39,7 +39,7 @@ def test_after_a_kill_at_any_moment_and_a_clean_the_subscription_holds_what_it_h
 def test_undo_touches_only_what_carries_the_tag_of_this_job(azure_cloud: Cloud, run: Run, tmp_path: Path) -> None:
     azure_cloud.add_vm("mine", samples.raw(tmp_path))
     foreign = azure_cloud.add("rg1", "Microsoft.Compute/snapshots", "somebodys")
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     before = azure_cloud.state
     with source(azure_cloud, run, address("mine"), ledger) as opened:
         token(opened, "job-1")
@@ -65,7 +65,7 @@ def test_a_snapshot_of_somebody_elses_under_our_name_is_left_alone(
     azure_cloud: Cloud, run: Run, tmp_path: Path
 ) -> None:
     azure_cloud.add_vm("taken", samples.raw(tmp_path))
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with source(azure_cloud, run, address("taken"), ledger) as opened:
         frozen = token(opened)
         (id_,) = [one for one in azure_cloud.snapshots if "job-1" in one]
@@ -81,7 +81,7 @@ def test_a_snapshot_of_somebody_elses_under_our_name_is_left_alone(
 def test_what_may_not_be_deleted_is_told_and_stays_in_the_ledger(azure_cloud: Cloud, run: Run, tmp_path: Path) -> None:
     azure_cloud.add_vm("kept", samples.raw(tmp_path))
     before = azure_cloud.state
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with source(azure_cloud, run, address("kept"), ledger) as opened:
         token(opened)
         azure_cloud.faults.denied.add("Microsoft.Compute/snapshots/delete")
@@ -100,7 +100,7 @@ def test_what_may_not_be_deleted_is_told_and_stays_in_the_ledger(azure_cloud: Cl
 def test_a_stop_keeps_nothing_from_being_revoked_and_released(azure_cloud: Cloud, run: Run, tmp_path: Path) -> None:
     azure_cloud.add_vm("stopped", samples.raw(tmp_path))
     before = azure_cloud.state
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with source(azure_cloud, run, address("stopped"), ledger) as opened:
         frozen = token(opened)
         with opened.frozen(frozen) as (boot,):
@@ -115,7 +115,7 @@ def test_a_stop_keeps_nothing_from_being_revoked_and_released(azure_cloud: Cloud
 def test_where_one_disk_of_several_cannot_be_frozen_none_stays_so(azure_cloud: Cloud, run: Run, tmp_path: Path) -> None:
     azure_cloud.add_vm("halfway", samples.raw(tmp_path), 1 << 30)  # the second has no content, and its snapshot fails
     before = azure_cloud.state
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     with source(azure_cloud, run, address("halfway"), ledger) as opened, pytest.raises(MigrateError):
         token(opened)
     assert azure_cloud.state == before and ledger.left() == ()
@@ -129,7 +129,7 @@ def test_no_secret_is_in_arguments_logs_notes_ledger_token_or_tracebacks(
     caplog.set_level(logging.DEBUG)
     disk = samples.raw(tmp_path)
     azure_cloud.add_vm("secretive", disk)
-    ledger = Ledger(run.work / "ledger.jsonl")
+    ledger = LedgerFile(run.work / "ledger.jsonl")
     seen: list[str] = []
     faults = azure_cloud.faults
     with source(azure_cloud, run, address("secretive"), ledger) as opened:

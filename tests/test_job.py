@@ -4,8 +4,9 @@ import multiprocessing
 from pathlib import Path
 
 from migrate.errors import UsageError
-from migrate.job import Jobs, Ledger
+from migrate.job import Jobs
 from migrate.ledger import Made
+from migrate.ledger_file import LedgerFile
 from migrate.outcome import Frozen
 
 
@@ -53,7 +54,7 @@ def _lock(root: Path) -> None:
 
 
 def test_the_ledger_knows_what_is_left(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger = LedgerFile(tmp_path / "ledger.jsonl")
     ledger.will_make("upload", bucket="b", key="k")
     ledger.will_make("image", name="n")
     ledger.will_make("image", name="n", id="1")
@@ -68,7 +69,7 @@ def test_the_ledger_knows_what_is_left(tmp_path: Path) -> None:
 
 def test_a_ledger_line_that_a_crash_cut_off_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    Ledger(path).will_make("object", key="k")
+    LedgerFile(path).will_make("object", key="k")
     with path.open("a") as file:
         file.write('{"will_make": "ima')
-    assert Ledger(path).left() == (Made("object", {"key": "k"}),)
+    assert LedgerFile(path).left() == (Made("object", {"key": "k"}),)

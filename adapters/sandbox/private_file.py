@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from migrate.job import write_whole
+from migrate.whole_file import write_whole
 
 
 def write_private(path: Path, text: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from migrate.errors import MigrateError
-from migrate.job import write_whole
 from migrate.proof.metadata import new_instance
+from migrate.whole_file import write_whole
 
 
 class RackedKey(BaseModel):

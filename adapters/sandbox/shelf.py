@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from migrate.errors import MigrateError
-from migrate.job import write_whole
+from migrate.whole_file import write_whole
 
 
 class Needs(BaseModel):

@@ -19,10 +19,10 @@ from migrate.batch.model import Batch, PlannedVm
 from migrate.batch.plan_file import NAME, PlanFile, ReasonSaid, VmPlan, asked, read_plan
 from migrate.batch.plan_page import html
 from migrate.errors import MigrateError, NotMigratable, Stopped, ToolFailed, UsageError
-from migrate.job import write_whole
 from migrate.preview.values import PreviewValue
 from migrate.run import Note, Progress, Run
 from migrate.text import counted, one_line, shown
+from migrate.whole_file import write_whole
 
 PAGES = "vms"
 INDEX = "index.html"

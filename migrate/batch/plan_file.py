@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from migrate.batch.model import Batch, PlannedVm
 from migrate.errors import UsageError
-from migrate.job import write_whole
 from migrate.text import counted, one_line
+from migrate.whole_file import write_whole
 from migrate.wiring.request import GuestRequest
 
 NAME = "plan.json"

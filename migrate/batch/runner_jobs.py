@@ -12,13 +12,15 @@ from pydantic import ValidationError
 from migrate.batch.store import Store
 from migrate.batch.store_claims import Claim, keep_job, write_line
 from migrate.errors import MigrateError, UsageError
-from migrate.job import Job, JobFile, Ledger, write_whole
+from migrate.job import Job, JobFile
+from migrate.ledger_file import LedgerFile
+from migrate.whole_file import write_whole
 
 LOCAL = ("overlay.qcow2", "transfer.journal", "transfer.first", "blocks")
 """What one host alone has of a job; of no use once another one has gone on."""
 
 
-class CarriedLedger(Ledger):
+class CarriedLedger(LedgerFile):
     """A ledger whose lines are in the database before they are in its file. Raise Stopped where the claim is lost: nothing may be made then."""
 
     def __init__(self, path: Path, store: Store, claim: Claim) -> None:

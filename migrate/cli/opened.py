@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from migrate.address import parse
-from migrate.job import Jobs, blank_jobs_go
 from migrate.run import Run
 from migrate.source import Source, VmRef
 from migrate.wiring.sources import SourceOptions, is_live
@@ -25,6 +24,8 @@ def opened(
         with source_of(run, address, disk_format) as found:
             yield found
         return
+    from migrate.job import Jobs, blank_jobs_go  # and pydantic with it: a disk file is not to wait for them
+
     where = parse(address)
     name = (where.parts or (where.host,))[-1]
     job = Jobs(work).find(f"preview-{name}", {"address": address, "source": options.request(), "image": None})

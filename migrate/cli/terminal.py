@@ -12,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from migrate import show
 from migrate.errors import FileWrong, MigrateError, NotMigratable, PlanChanged, ProofFailed, Stopped
@@ -76,9 +74,7 @@ def _fail(error: MigrateError, output: str) -> None:
             values["proof"] = error.proof
         print_json(values)
     else:
-        console = Console(stderr=True, highlight=False)
-        for text, style in show.failure(error):
-            console.print(Text(text, style), soft_wrap=True)
+        _print(show.failure(error), errors=True)
     sys.exit(error.exit_code)
 
 
@@ -93,9 +89,16 @@ def _status(error: MigrateError) -> str:
 
 
 def print_lines(lines: Iterable[Line]) -> None:
-    console = Console(highlight=False)
-    for line in lines:
-        console.print(Text(line.text, line.style), soft_wrap=True)
+    _print((line.text, line.style) for line in lines)
+
+
+def _print(lines: Iterable[tuple[str, str]], *, errors: bool = False) -> None:
+    from rich.console import Console  # loaded for people only: programs that ask for JSON need not wait for it
+    from rich.text import Text
+
+    console = Console(stderr=errors, highlight=False)
+    for text, style in lines:
+        console.print(Text(text, style), soft_wrap=True)
 
 
 def print_json(values: object) -> None:

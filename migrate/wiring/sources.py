@@ -5,17 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING
 
 from migrate.address import parse as parse_address
 from migrate.errors import UsageError
-from migrate.job import Ledger
-from migrate.ledger import Ledger as LedgerOfSource
-from migrate.ledger import Made, NoLedger
+from migrate.ledger import Ledger, Made, NoLedger
 from migrate.run import Run
 from migrate.source import LiveSource, Source, VmRef
 from migrate.text import shown
+
+if TYPE_CHECKING:  # a command that only reads a file needs no pydantic, which takes a tenth of a second to load
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class SourceOptions:
     vddk_libdir: Path | None = None
     export_bucket: str | None = None
 
-    def request(self) -> dict[str, JsonValue]:
+    def request(self) -> "dict[str, JsonValue]":
         """What `clean` needs to reach the source again."""
         return {"ca": str(self.ca) if self.ca else None, "thumbprint": self.thumbprint}
 
@@ -45,7 +45,7 @@ class SourceOptions:
         return said + ([f"--export-bucket={self.export_bucket}"] if self.export_bucket else [])
 
     @classmethod
-    def of_request(cls, said: JsonValue) -> "SourceOptions":
+    def of_request(cls, said: "JsonValue") -> "SourceOptions":
         if not isinstance(said, dict):
             return cls()
         ca, thumbprint = said.get("ca"), said.get("thumbprint")
@@ -69,7 +69,7 @@ def source(
     run: Run,
     address: str,
     disk_format: str | None,
-    ledger: LedgerOfSource | None = None,
+    ledger: Ledger | None = None,
     options: SourceOptions = SourceOptions(),
 ) -> Iterator[tuple[Source, VmRef]]:
     """Open the source that an address names; yield it with the one VM there. Without a ledger a live one can be described, not frozen."""
@@ -90,7 +90,7 @@ def source(
 
 
 @contextmanager
-def live_source(run: Run, address: str, ledger: LedgerOfSource, options: SourceOptions) -> Iterator[LiveSource]:
+def live_source(run: Run, address: str, ledger: Ledger, options: SourceOptions) -> Iterator[LiveSource]:
     """Open the cloud of an address. Raise UsageError where its library is not installed."""
     where = parse_address(address)
     match where.scheme:
@@ -128,7 +128,9 @@ def live_source(run: Run, address: str, ledger: LedgerOfSource, options: SourceO
             )
 
 
-def take_back_source(run: Run, request: Mapping[str, JsonValue], made: Sequence[Made], ledger: Ledger) -> Iterator[str]:
+def take_back_source(
+    run: Run, request: "Mapping[str, JsonValue]", made: Sequence[Made], ledger: Ledger
+) -> Iterator[str]:
     """Take back what a job made at its live source; yield in words what could not be."""
     options = SourceOptions.of_request(request.get("source"))
     with live_source(run, str(request.get("address")), ledger, options) as live:

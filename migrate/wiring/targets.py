@@ -26,8 +26,8 @@ from adapters.magalu.uploads import at_once
 from adapters.sandbox import Exchange, Sandbox
 from adapters.sandbox import sandbox as open_sandbox
 from migrate.errors import UsageError
-from migrate.job import Ledger
 from migrate.ledger import Made
+from migrate.ledger_file import LedgerFile
 from migrate.run import Run
 from migrate.target import ObjectRef
 from migrate.text import shown
@@ -78,7 +78,7 @@ def place_of(request: Mapping[str, JsonValue], work: Path) -> Place:
 
 @contextmanager
 def target(
-    run: Run, place: Place, ledger: Ledger, sending: Callable[[int], object] = at_once
+    run: Run, place: Place, ledger: LedgerFile, sending: Callable[[int], object] = at_once
 ) -> Iterator[MagaluTarget]:
     """Open Magalu Cloud, or the sandbox of the work folder. `sending` holds uploads back."""
     begun = {one.names["name"]: one.names["id"] for one in ledger.left() if one.kind == "image" and "id" in one.names}
@@ -99,7 +99,7 @@ def target(
             yield opened
 
 
-def _begun_instances(ledger: Ledger) -> dict[str, str | None]:
+def _begun_instances(ledger: LedgerFile) -> dict[str, str | None]:
     """Return the ids of the instances that a job may have ordered, by label; None where it heard no id."""
     found: dict[str, str | None] = {}
     for one in ledger.left():

@@ -12,9 +12,9 @@ from migrate.batch.store_facts import facts
 from migrate.cli.batch.options import chosen, database_option
 from migrate.cli.options import work_option
 from migrate.cli.terminal import print_lines, running
-from migrate.job import write_whole
 from migrate.lines import Line
 from migrate.text import one_line, size
+from migrate.whole_file import write_whole
 
 
 @click.command(short_help="Write what became of a batch: a page, JSON, CSV, JUnit XML.")
