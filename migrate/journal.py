@@ -1,7 +1,7 @@
 """What has flowed into an object so far: enough to go on after a crash, without reading or sending a finished part again.
 
 A text file that is appended to: a line of JSON about the upload, then "c NUMBER SHA256 LENGTHS" for each chunk of the disk that was packed, with
-the stored length of each of its clusters (0: zeros only, 65536: stored plain), "f NUMBER SHA256" for each part that was filled and lies beside
+the stored length of each of its clusters (0: zeros only, 65536: stored plain), "f NUMBER MD5" for each part that was filled and lies beside
 the journal until it has arrived, and "p NUMBER MD5" then.
 """
 
@@ -52,7 +52,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a journal tells: `parts` holds the MD5 of each part that has arrived, `filled` the SHA-256 of each that was to be sent."""
+    """What a journal tells: `parts` holds the MD5 of each part that has arrived, `filled` that of each that was to be sent."""
 
     head: Head
     chunks: tuple[Laid, ...]
@@ -126,9 +126,9 @@ class Journal:
             lengths[number % PER_CHUNK] = len(cluster.content)
         self._write(_line(Laid(chunk.number, chunk.sha256, tuple(lengths))))
 
-    def filled(self, number: int, sha256: str) -> None:
+    def filled(self, number: int, md5: str) -> None:
         """The part is whole, and lies beside the journal; a loss of power may take it."""
-        self._write(f"f {number} {sha256}")
+        self._write(f"f {number} {md5}")
 
     def part(self, number: int, md5: str) -> None:
         """The part has arrived; the chunks in it were written down before, and survive a loss of power as well."""

@@ -18,7 +18,7 @@ from migrate.qcow2 import CLUSTER, ZEROS, Content, Packed
 from migrate.run import Run
 
 READERS_PER_CORE = 2
-"""A thread that waits for the source uses no core. More than two are slower over a local socket: they wait for Python's lock (measured)."""
+"""Of the cores that this process may use. A thread that waits for the source uses no core. More than two are slower over a local socket: they wait for Python's lock (measured)."""
 MOST_READERS = 16
 """However many cores there are: each reader has a connection of its own, and Python packs no faster with more."""
 POLL_S = 0.2
@@ -54,7 +54,7 @@ def chunks(
     Raise MigrateError where the disk cannot be read, Stopped within a read.
     """
     keep_freed_memory()
-    count = threads or min((os.cpu_count() or 1) * READERS_PER_CORE, MOST_READERS)
+    count = threads or min(len(os.sched_getaffinity(0)) * READERS_PER_CORE, MOST_READERS)
     waiting: deque[Future[Chunk]] = deque()
     with ThreadPoolExecutor(count, "stream") as pool:
         try:

@@ -111,8 +111,8 @@ class Upload(Protocol):
     def arrived(self) -> Mapping[int, str]:
         """Return the MD5, in hex, of each part that the storage is sure to have."""
 
-    def send(self, number: int, content: bytes) -> str:
-        """The part is there; the storage has checked its MD5, which is returned. Raise TargetError where it refuses."""
+    def send(self, number: int, content: bytes, md5: str) -> None:
+        """The part is there; the storage has checked this MD5, in hex. Raise TargetError where it refuses."""
 
     def complete(self, md5: Sequence[str], length: int) -> ObjectRef:
         """The parts, whose MD5s these are in order, are the object of so many bytes. Raise TargetError where it is another one."""

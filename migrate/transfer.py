@@ -203,33 +203,27 @@ def _there(upload: Upload, past: Past, place: Place) -> tuple[dict[int, str], di
     there = upload.arrived()
     for number in count(2):
         if number in past.parts and there.get(number) == past.parts[number]:
-            found, digest, of = arrived, past.parts[number], _md5
-        elif (
-            number in past.filled and _of_part(_sha256, place.part(number), 1, upload.part_bytes) == past.filled[number]
-        ):
-            found, digest, of = filled, past.filled[number], _sha256
+            found, md5 = arrived, past.parts[number]
+        elif number in past.filled and _md5_of_part(place.part(number), 1, upload.part_bytes) == past.filled[number]:
+            found, md5 = filled, past.filled[number]
         else:
             break
-        if place.kept_draft is not None and _of_part(of, place.kept_draft, number, upload.part_bytes) != digest:
+        if place.kept_draft is not None and _md5_of_part(place.kept_draft, number, upload.part_bytes) != md5:
             break
-        found[number] = digest
+        found[number] = md5
     return arrived, filled
 
 
-def _of_part(digest: Callable[[bytes], str], path: Path, number: int, part_bytes: int) -> str:
+def _md5_of_part(path: Path, number: int, part_bytes: int) -> str:
     if not path.exists():
         return ""
     with path.open("rb") as file:
         file.seek((number - 1) * part_bytes)
-        return digest(file.read(part_bytes))
+        return _md5(file.read(part_bytes))
 
 
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _too_large(limit: int, place: Place, upload: Upload, length: int) -> None:
@@ -323,12 +317,13 @@ class _Parts:
 
     def _send(self, number: int, content: bytes) -> None:
         self._run.check()
+        md5 = _md5(content)
         if number > 1 and number not in self._filled:
             # Without fsync: it is gone again before the kernel writes it out, and only a kill needs it.
             self._place.part(number).write_bytes(content)
             with self._lock:
-                self._journal.filled(number, _sha256(content))
-        md5 = self._upload.send(number, content)
+                self._journal.filled(number, md5)
+        self._upload.send(number, content, md5)
         with self._lock:
             self._md5[number] = md5
             self._journal.part(number, md5)

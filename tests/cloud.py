@@ -416,6 +416,7 @@ def uploaded(target: Target, path: Path, key: str, mark: str = "mark") -> Object
         return there
     upload = target.upload(key, mark)
     parts = [content[at : at + upload.part_bytes] for at in range(0, len(content), upload.part_bytes)]
+    md5 = [hashlib.md5(part, usedforsecurity=False).hexdigest() for part in parts]
     for number, part in enumerate(parts, 1):
-        upload.send(number, part)
-    return upload.complete([hashlib.md5(part, usedforsecurity=False).hexdigest() for part in parts], len(content))
+        upload.send(number, part, md5[number - 1])
+    return upload.complete(md5, len(content))

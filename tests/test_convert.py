@@ -76,7 +76,7 @@ def test_a_machine_of_many_cores_does_not_wait_for_more_connections_than_the_sou
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waited for ever from eight cores on: a reader per connection, and a server that took sixteen."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
     disk = run.work / "disk.raw"
     disk.write_bytes(os.urandom(4096) * (160 * MIB // 4096))
     source = FileSource(run, disk, "raw")

@@ -62,7 +62,7 @@ def upload(run: Run, box: Sandbox, path: Path, key: str, *, url: str | None = No
     with storage(run, box, url=url) as opened:
         sent = begun(run, opened, key)
         for number, part in enumerate(parts_of(path), 1):
-            sent.send(number, part)
+            sent.send(number, part, md5(part))
         return sent.complete([md5(part) for part in parts_of(path)], path.stat().st_size)
 
 
@@ -101,7 +101,7 @@ def test_parts_that_arrive_in_any_order_are_one_object_with_our_mark(run: Run, b
     with storage(run, box) as opened:
         sent = begun(run, opened, "whole")
         for number in (3, 1, 4, 2):
-            sent.send(number, parts[number - 1])
+            sent.send(number, parts[number - 1], md5(parts[number - 1]))
         assert dict(sent.arrived()) == {number: md5(part) for number, part in enumerate(parts, 1)}
         ref = sent.complete([md5(part) for part in parts], path.stat().st_size)
         assert ref == ObjectRef(BUCKET, "whole", 3 * PART + 7, MARK)
@@ -118,7 +118,7 @@ def test_an_object_that_is_not_what_was_sent_is_noticed(run: Run, box: Sandbox, 
     with storage(run, box) as opened:
         sent = begun(run, opened, "other")
         for number, part in enumerate(parts_of(path), 1):
-            sent.send(number, part)
+            sent.send(number, part, md5(part))
         with pytest.raises(TargetError, match=r"is not what was sent: .* found: 5242887 bytes"):
             sent.complete([md5(part) for part in parts_of(path)], PART + 8)
 
@@ -127,9 +127,8 @@ def test_an_object_that_is_not_what_was_sent_is_noticed(run: Run, box: Sandbox, 
 def test_a_part_that_was_sent_twice_with_other_content_does_not_count_as_arrived(run: Run, box: Sandbox) -> None:
     with storage(run, box) as opened:
         sent = begun(run, opened, "tampered")
-        sent.send(1, bytes(PART))
-        sent.send(2, bytes(PART))
-        sent.send(2, b"x" * PART)
+        for number, part in ((1, bytes(PART)), (2, bytes(PART)), (2, b"x" * PART)):
+            sent.send(number, part, md5(part))
         assert dict(sent.arrived()) in ({1: md5(bytes(PART))}, {1: md5(bytes(PART)), 2: md5(b"x" * PART)})
 
 
@@ -167,7 +166,7 @@ def test_a_stop_in_the_middle_of_a_part_is_quick_and_is_not_tried_again(box: San
         threading.Timer(0.5, run.stop.set).start()
         began = time.monotonic()
         with pytest.raises(Stopped):
-            sent.send(1, bytes(30 * MIB))
+            sent.send(1, bytes(30 * MIB), md5(bytes(30 * MIB)))
     assert time.monotonic() - began < 5
     assert server_parts(box, "stopped") == {}
     assert "trying again" not in told.text

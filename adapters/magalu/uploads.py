@@ -4,7 +4,6 @@ What the server says it has is not believed: a part counts only where its ETag i
 """
 
 import base64
-import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -74,22 +73,20 @@ class PartedUpload:
         self._etags = {number: etag for number, etag in found.items() if MD5_ETAG.fullmatch(etag)}
         return {number: _md5(etag) for number, etag in self._etags.items()}
 
-    def send(self, number: int, content: bytes) -> str:
+    def send(self, number: int, content: bytes, md5: str) -> None:
         if number > MAX_PARTS:
             raise TargetError(
                 f"{self._bucket}/{self._key} would need more than {MAX_PARTS} parts of {self.part_bytes} bytes."
             )
-        md5 = hashlib.md5(content, usedforsecurity=False).digest()
         sent = self._storage.send_part(
             self._bucket,
             self._key,
             self.id,
             number,
             _Body(content, self._run, self._pace),
-            base64.b64encode(md5).decode(),
+            base64.b64encode(bytes.fromhex(md5)).decode(),
         )
         self._etags[number] = sent.etag
-        return md5.hex()
 
     def complete(self, md5: Sequence[str], length: int) -> ObjectRef:
         """A second call, after the first one's answer was lost, finds the object."""

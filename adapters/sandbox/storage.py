@@ -135,8 +135,8 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
-        "GOMEMLIMIT": "300MiB",
-        "GOGC": "50",
+        "GOMEMLIMIT": "700MiB",
+        "GOGC": "100",
     } | {name: secrets.token_hex(32) for name in inner}
 
 
