@@ -95,7 +95,7 @@ def _bindings() -> Check:
 
 
 def _kvm(run: Run) -> Check:
-    state = kvm.usable(run)
+    state = kvm.usable(run, anew=True)
     if state.usable:
         return Check("ok", "KVM: a guest runs")
     return Check("slow", f"KVM: {state.why}. Emulation and the overlay room are used.")

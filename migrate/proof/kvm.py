@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrate.errors import ToolFailed
+from migrate.proof.kvm_memory import remember, remembered
 from migrate.run import Run
 
 DEVICE = Path("/dev/kvm")
@@ -52,16 +53,20 @@ class KvmState:
     why: str
 
 
-def usable(run: Run, *, timeout: float = ANSWER_S) -> KvmState:
+def usable(run: Run, *, timeout: float = ANSWER_S, anew: bool = False) -> KvmState:
     """Return whether a guest processor executes under KVM here. Takes under 0.5 s, or `timeout` seconds where KVM hangs.
 
-    The answer holds for the life of the machine: ask once and keep it.
+    That it does not work is remembered until this machine starts anew; `anew` asks all the same.
     """
     if not DEVICE.exists():
         return KvmState(False, f"there is no {DEVICE}")
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return KvmState(False, f"{DEVICE} may not be opened by this user")
-    return executes(run, "kvm", timeout=timeout)
+    if not anew and (why := remembered(DEVICE)) is not None:
+        return KvmState(False, f"{why} (found before; `magalu-migrate doctor` looks again)")
+    state = executes(run, "kvm", timeout=timeout)
+    remember(DEVICE, None if state.usable else state.why)
+    return state
 
 
 def executes(run: Run, accelerator: str, *, timeout: float = ANSWER_S) -> KvmState:
