@@ -97,9 +97,9 @@ class _Launched(ApplianceGuest):
         self.dirty = True
         super().store(path, entry)
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, *, scrubbed: bool = False) -> None:
         self.dirty = True
-        super().remove(path)
+        super().remove(path, scrubbed=scrubbed)
 
 
 @pytest.fixture(scope="session")

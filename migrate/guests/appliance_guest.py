@@ -27,7 +27,7 @@ from migrate.guest import (
 )
 from migrate.guests import programs, rebuilds
 from migrate.guests.appliance import SMALL, Calls, Mounted, NotUtf8, temporary_file
-from migrate.guests.disks import disk_device
+from migrate.guests.disks import SECTOR, disk_device, has_extended
 from migrate.guests.files import MOST_BYTES
 from migrate.guests.immutable import in_lsattr, with_folders
 from migrate.guests.labels import ATTRIBUTE, Unlabelled
@@ -91,6 +91,8 @@ class ApplianceGuest:
         self._system = System(self, run)
         self._packages = Packages(run, self, self._system, offers)
         self._layout: Layout | None = None
+        self._empty_swap: set[str] = set()
+        """Swap files that were made here, of blocks that were trimmed before and never written."""
         self._opened = time.monotonic()
 
     @property
@@ -231,29 +233,32 @@ class ApplianceGuest:
             self._call.chmod(entry.mode, path)  # after the owner: chown(2) takes setuid bits away
         self._forget(path)
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, *, scrubbed: bool = False) -> None:
+        """`scrubbed` where its content was overwritten already."""
         try:
-            self._remove(path)
+            self._remove(path, scrubbed)
         except GuestError as error:
             if FORBIDDEN not in error.message:
                 raise
             with self.loosened([path]):
                 if self.kind(path) is Kind.FOLDER:
                     self.execute(["chattr", "-R", "-f", "-i", "-a", "--", path], env=programs.ENVIRONMENT)
-                self._remove(path)
+                self._remove(path, scrubbed)
 
-    def _remove(self, path: str) -> None:
+    def _remove(self, path: str, scrubbed: bool) -> None:
         match self.kind(path):
             case Kind.MISSING:
                 return
             case Kind.FOLDER if path != "/":
-                scrub(self._call, [path])
+                if not scrubbed:
+                    scrub(self._call, [path])
                 self._call.rm_rf(path)
                 self._folders = {at: kinds for at, kinds in self._folders.items() if not at.startswith(f"{path}/")}
             case Kind.FOLDER:
                 raise GuestError("the root folder of the guest stays as it is")
             case _:
-                scrub(self._call, [path])
+                if not scrubbed:
+                    scrub(self._call, [path])
                 self._call.rm(path)
         self._forget(path)
 
@@ -314,6 +319,7 @@ class ApplianceGuest:
             self._mounted.layout,
             self._mounted.mountpoints,
             lambda argv: self.execute(argv, env=programs.ENVIRONMENT),
+            self._empty_swap,
         )
 
     @property
@@ -444,7 +450,8 @@ class ApplianceGuest:
 
     def _drop_empty_extended(self, device: str) -> None:
         """An extended partition that holds nothing any more would stand in the way of the root as its swap did."""
-        if self._mounted.layout.table != "dos":
+        # A question about the table takes half a second under emulation, a read of it some milliseconds.
+        if self._mounted.layout.table != "dos" or not has_extended(bytes(self._call.pread_device(device, SECTOR, 0))):
             return
         numbers = [part["part_num"] for part in self._call.part_list(device)]
         if any(number > 4 for number in numbers):
@@ -461,6 +468,7 @@ class ApplianceGuest:
             if self.layout.root_filesystem.type == "btrfs":  # no copy-on-write: btrfs(5), "SWAPFILE SUPPORT"
                 self.execute(["chattr", "+C", path], env=programs.ENVIRONMENT)
             self._call.fallocate64(path, size)
+            self._empty_swap.add(path)
         else:
             self._call.fill(0, size, path)
         self._call.chmod(0o600, path)

@@ -24,8 +24,9 @@ def carry(room: RoomGuest, guest: ApplianceGuest, call: Calls) -> None:
     Where a folder became a file or the other way round, the old one goes first. Raise GuestError where it cannot be done; the disk is to be
     thrown away then.
     """
+    scrub(call, room.given_up)
     for path in room.given_up:
-        guest.remove(path)
+        guest.remove(path, scrubbed=True)
     for layer in room.layers:
         if layer.mountpoint not in guest.mountpoints:
             raise GuestError(f"{layer.mountpoint} of the guest is mounted in the room, and not in the appliance")
@@ -54,7 +55,7 @@ def _remove(guest: ApplianceGuest, call: Calls, paths: Sequence[str]) -> None:
         try:
             call.rm(path)
         except GuestError:
-            guest.remove(path)
+            guest.remove(path, scrubbed=True)
 
 
 def _unpack(room: RoomGuest, call: Calls, layer: Layer, found: Difference) -> None:

@@ -86,6 +86,11 @@ class Tools(Protocol):
     ) -> Output: ...
 
 
+def has_extended(sector: bytes) -> bool:
+    """Whether one of the four entries of an MBR, the disk's first sector, is an extended partition."""
+    return any(f"{sector[at]:x}" in EXTENDED for at in range(450, 450 + 4 * 16, 16))
+
+
 def read_table(cell: Tools, path: str, disk: int) -> Table:
     """Read the partition table of a disk that the cell shows as a file."""
     size = int(cell.tool(["stat", "--format=%s", path]).text)

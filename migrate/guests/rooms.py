@@ -26,6 +26,7 @@ from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.beside import NOTHING, Beside, look_beside
 from migrate.guests.carry import carry
 from migrate.guests.cell import ROOM, Unsuitable, open_cell
+from migrate.guests.disks import disk_device
 from migrate.guests.dissect_room import DissectGuest, is_installed, open_dissected
 from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.room import RoomGuest, open_room
@@ -172,7 +173,7 @@ def _launched(
 def finish(run: Run, guest: ApplianceGuest, appliance: Appliance) -> None:
     """Everything is on the overlay, and what is unused on it reads as zeros; the appliance is gone."""
     guest.give_up_unused()
-    unused = [gaps(appliance.call, device) for device in appliance.call.list_devices()]
+    unused = [gaps(appliance.call, device) for device in map(disk_device, range(len(appliance.disks)))]
     appliance.close()
     for overlay, spans in zip(appliance.disks, unused, strict=True):
         discard(run, overlay, spans)
