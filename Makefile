@@ -23,7 +23,7 @@ test: setup-tests
 unit: setup-tests
 	@.venv/bin/pytest -n 2 --dist loadfile -m "not slow"
 
-# What the README says of speed, measured here, against qemu-img and virt-v2v: some 15 minutes on a machine that does nothing else.
+# What the README says of speed, measured here, against qemu-img and virt-v2v: some 25 minutes on a machine that does nothing else.
 bench:
 	@bash .ci/setup bench
 	@.venv/bin/python -m fixtures.benchmark
