@@ -5,17 +5,15 @@ ended: whatever is finished and still true is not done again. Every refusal come
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from pydantic import JsonValue
 
 from migrate.blocks import Disk
-from migrate.boot_menu import version_key
 from migrate.convert import make_overlay, move_overlay
 from migrate.data_disks import (
     DataDisks,
@@ -26,152 +24,25 @@ from migrate.data_disks import (
     told_data_disks,
     unsent,
 )
-from migrate.draft import Draft
-from migrate.effects import Finding, Severity
-from migrate.errors import GuestError, MigrateError, NotMigratable, PlanChanged, ProofFailed, Reason, TargetError
+from migrate.errors import GuestError, MigrateError, NotMigratable, ProofFailed, Reason, TargetError
 from migrate.estimate import estimate
-from migrate.guest import Guest
 from migrate.job import Job
-from migrate.launch import Launch, launch_reasons, launched
-from migrate.login import login_user
+from migrate.launch import launch_reasons, launched
+from migrate.look import boot_disk, described, examined, frozen_words, looked, named, served_all
 from migrate.nbd import Counted, counted, counts_left, served
+from migrate.order import Order, Rooms
 from migrate.outcome import Frozen, Imported, JsonObject, Outcome, Proven, Repaired, Sent
-from migrate.preview import Approval, ChangesValue, Preview, changes_json, changes_value, kept_changes
-from migrate.qcow2 import Compression, packer
+from migrate.preview import changes_json, changes_value, kept_changes
+from migrate.qcow2 import packer
+from migrate.refusals import check_plan, kept_findings, refusals, refuse, target_reasons
 from migrate.remediate import preview as previewed
-from migrate.remediate import remediate, waived
-from migrate.remediation import Remediation, Settings
+from migrate.remediate import remediate
 from migrate.run import Note, Run
-from migrate.source import BlockSource, Firmware, Source, Vm, VmRef, check_unchanged
-from migrate.space import immutable, shortages
-from migrate.stream import needed
-from migrate.target import ObjectRef, Requirements, Target
+from migrate.source import BlockSource, Firmware, Source, Vm, check_unchanged
+from migrate.target import ObjectRef, Requirements
 from migrate.text import counted as counted_noun
 from migrate.text import size
 from migrate.transfer import Place, transfer
-
-
-def _frozen_words(source: Source) -> str:
-    return (
-        "every checksum and table that the files have is sound"
-        if source.freezes_nothing
-        else "what is read stands still now; the VM goes on"
-    )
-
-
-class Repair(Protocol):
-    """A guest that takes changes."""
-
-    @property
-    def guest(self) -> Guest: ...
-
-    def finish(self) -> None:
-        """Everything that was changed is on the overlay, freed blocks are trimmed; the guest is not used any more."""
-
-
-class Rooms(Protocol):
-    """Opens the guest on a disk: to look at it, or to repair it on an overlay."""
-
-    """`data` are the data disks; what is on them is known, and they are only read."""
-
-    def look(
-        self, run: Run, uri: str, firmware: Firmware | None, data: Sequence[str] = ()
-    ) -> AbstractContextManager[Guest]: ...
-
-    def repair(
-        self, run: Run, uri: str, overlay: Path, firmware: Firmware | None, data: Sequence[str] = ()
-    ) -> AbstractContextManager[Repair]: ...
-
-
-class Prover(Protocol):
-    def __call__(
-        self, run: Run, uri: str, *, firmware: Firmware, user: str | None, root_grows: bool = True
-    ) -> JsonObject:
-        """Boot the disk behind an NBD endpoint and return the proof; `held` in it says whether every claim that decides holds, `reasons` why not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the user wants of one VM. `name` is the image's; `prover` is None where no proof is wanted, `launch` where no
-    instance is.
-
-    `no_growth` holds the findings' codes that say that the root cannot grow: the proof does not ask for it then. `strict` refuses
-    a guest with a warning that is not waived.
-    """
-
-    ref: VmRef
-    name: str
-    settings: Settings
-    target: Target
-    prover: Prover | None
-    remediations: Sequence[Remediation]
-    no_growth: frozenset[str] = frozenset()
-    keep_object: bool = False
-    data_disks: DataDisks = DataDisks.REFUSE
-    compression: Compression = Compression.ZLIB
-    keep_image: Path | None = None
-    approved: Approval | None = None
-    strict: bool = False
-    launch: Launch | None = None
-
-
-def look(
-    run: Run, source: Source, ref: VmRef, rooms: Rooms, remediations: Sequence[Remediation], settings: Settings
-) -> Preview:
-    """Return what `migrate` would do to the guest. Nothing is written but scratch of ours."""
-    with run.stage("describe") as stage:
-        vm = source.describe(ref)
-        stage.summary = _described(vm)
-    with run.stage("freeze") as stage:
-        token = source.freeze(vm, ref.name)
-        stage.summary = _frozen_words(source)
-    try:
-        with run.stage("look") as stage:
-            found = _looked(run, source, token, vm, rooms, remediations, settings)
-            stage.summary = found.os.pretty or found.os.id
-    finally:
-        source.release(token)
-    return found
-
-
-def _looked(
-    run: Run, source: Source, token: str, vm: Vm, rooms: Rooms, remediations: Sequence[Remediation], settings: Settings
-) -> Preview:
-    with (
-        source.frozen(token) as disks,
-        _boot_disk(vm, disks).nbd() as uri,
-        served_all(disks[1:]) as data,
-        _named(vm),
-        rooms.look(run, uri, vm.firmware, data) as guest,
-    ):
-        with Disk(uri) as disk:
-            read = needed(disk)
-        return replace(examined(run, vm, guest, remediations, settings), read_bytes=read)
-
-
-@contextmanager
-def _named(vm: Vm) -> Iterator[None]:
-    """A guest that cannot be opened is refused by its VM's name; where the VM has further disks, their numbers are explained."""
-    try:
-        yield
-    except NotMigratable as refusal:
-        if refusal.subject == vm.name:
-            raise
-        numbered = enumerate(vm.disks, 1) if vm.disks[1:] else ()
-        more = [f'disk {number} is "{disk.name}" ({size(disk.size)})' for number, disk in numbered]
-        first, *others = refusal.reasons
-        raise NotMigratable(vm.name, [replace(first, details=(*first.details, *more)), *others]) from refusal
-
-
-def examined(run: Run, vm: Vm, guest: Guest, remediations: Sequence[Remediation], settings: Settings) -> Preview:
-    """Return the preview of an open guest."""
-    changes = previewed(run, guest, remediations, settings)
-    doubts = (Finding("", doubt.code, Severity.ERROR, doubt.text, doubt.remedy) for doubt in vm.doubts)
-    more = (*doubts, *immutable(guest, changes.effects), *shortages(guest.layout, changes.effects))
-    changes = replace(changes, findings=(*changes.findings, *waived(more, settings.waive)))
-    draft = Draft(guest)
-    kernels = tuple(sorted(draft.names("/lib/modules"), key=version_key))
-    return Preview(vm, guest.os, guest.layout, kernels, login_user(draft, changes.facts), changes)
 
 
 def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> Outcome:
@@ -182,17 +53,17 @@ def migrate(run: Run, job: Job, source: Source, rooms: Rooms, order: Order) -> O
     outcome = Outcome()
     with _timed(run, outcome, "describe") as stage:
         vm = outcome.vm = source.describe(order.ref)
-        stage.summary = _described(vm)
+        stage.summary = described(vm)
     sent = job.result("transfer", Sent)
     reasons = data_disk_reasons(vm) if order.data_disks is DataDisks.REFUSE else []
     reasons += [doubt for doubt in vm.doubts if doubt.code not in order.settings.waive]
-    reasons += _target_reasons(order, vm.firmware, sent.bytes if sent else None)
+    reasons += target_reasons(order, vm.firmware, sent.bytes if sent else None)
     needs = _needs(vm, vm.disks[0].size)
     if order.launch is not None:
         reasons += launch_reasons(run, job, order.launch, vm, needs)
     if reasons and source.freezes_nothing and job.result("remediate", Repaired) is None:
         reasons += _guest_reasons(run, job, source, vm, rooms, order)
-    _refuse(vm.name, reasons)
+    refuse(vm.name, reasons)
     # A live VM has changed since; what was asked for is there all the same, and nothing must be frozen to see that.
     imported = None if source.freezes_nothing else _imported_before(run, job, order)
     if imported is None:
@@ -216,7 +87,7 @@ def _moved(run: Run, job: Job, source: Source, rooms: Rooms, order: Order, outco
     go on with."""
     with _timed(run, outcome, "freeze") as stage:
         token = source.freeze(vm, job.mark)
-        stage.summary = _frozen_words(source)
+        stage.summary = frozen_words(source)
     try:
         if job.result("freeze", Frozen) != Frozen(token=token):
             _begin_again(job, order)  # another disk than last time
@@ -247,7 +118,7 @@ def _guest_reasons(run: Run, job: Job, source: Source, vm: Vm, rooms: Rooms, ord
     """Return why the guest would be refused, for a VM that is refused anyhow: all that must be mended is said at once."""
     with run.stage("look") as stage:
         try:
-            found = _looked(run, source, source.freeze(vm, job.mark), vm, rooms, order.remediations, order.settings)
+            found = looked(run, source, source.freeze(vm, job.mark), vm, rooms, order.remediations, order.settings)
         except NotMigratable as refusal:
             return list(refusal.reasons)
         except GuestError as error:
@@ -287,19 +158,20 @@ def _prepare(
 ) -> None:
     """The overlay is repaired, proven where that is wanted, and sent: whatever of it is not done."""
     job.count_read(counts_left(job.folder))
+    sent = job.result("transfer", Sent)
+    stored = sent is not None and order.target.stored(sent.key, sent.mark) is not None
+    boots = stored and (order.prover is None or job.result("prove", Proven) is not None)
     # Where all of it is sent, the overlay is not needed: another host may have had it (a batch goes on without a dead one's disk).
-    repaired = job.result("remediate", Repaired) if job.overlay.exists() or _is_sent(job, order) else None
+    repaired = job.result("remediate", Repaired) if job.overlay.exists() or boots else None
     if repaired is None:
         _begin_again(job, order)
+        boots = False
     else:
-        _check_plan(order, vm, kept_changes(repaired.changes))
-        _refuse(vm.name, refusals(_kept_findings(job, repaired, order.settings), strict=order.strict))
+        check_plan(order, vm, kept_changes(repaired.changes))
+        refuse(vm.name, refusals(kept_findings(job, repaired, order.settings), strict=order.strict))
         run.tell(Note("the repairs of an earlier run are used"))
-    sent = job.result("transfer", Sent)
-    if sent is not None and order.target.stored(sent.key, sent.mark) is None:
-        job.forget("transfer")
-        sent = None
-    boots = sent is not None and (order.prover is None or job.result("prove", Proven) is not None)
+        if not stored:
+            job.forget("transfer")
     left = unsent(job, vm, order.target) if order.data_disks is DataDisks.UPLOAD else ()
     if boots and not left:
         return
@@ -309,14 +181,6 @@ def _prepare(
             _prepare_boot_disk(run, job, disks, rooms, order, outcome, vm, repaired, still)
         for number in left:
             _send_data_disk(run, job, disks, order, outcome, number, still)
-
-
-def _is_sent(job: Job, order: Order) -> bool:
-    """Whether the repaired disk is an object, and booted where that is wanted."""
-    sent = job.result("transfer", Sent)
-    if sent is None or (order.prover is not None and job.result("prove", Proven) is None):
-        return False
-    return order.target.stored(sent.key, sent.mark) is not None
 
 
 def _prepare_boot_disk(
@@ -330,20 +194,20 @@ def _prepare_boot_disk(
     repaired: Repaired | None,
     still: Callable[[], None],
 ) -> None:
-    with _boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as boot_disk:
+    with boot_disk(vm, disks).nbd() as uri, _counted(run, job, uri) as disk:
         if repaired is None:
-            make_overlay(run, job.overlay, boot_disk.uri)
+            make_overlay(run, job.overlay, disk.uri)
             try:
-                with boot_disk.kept(), served_all(disks[1:]) as data, ExitStack() as stack:
+                with disk.kept(), served_all(disks[1:]) as data, ExitStack() as stack:
                     counted_data = [stack.enter_context(_counted(run, job, each)).uri for each in data]
-                    repaired = _repaired(run, job, rooms, order, outcome, vm, boot_disk.uri, counted_data)
+                    repaired = _repaired(run, job, rooms, order, outcome, vm, disk.uri, counted_data)
             except BaseException:
                 job.overlay.unlink(missing_ok=True)  # it holds a guest that is half repaired, or none
                 raise
         else:
-            move_overlay(run, job.overlay, boot_disk.uri)
+            move_overlay(run, job.overlay, disk.uri)
         with served(run, job.overlay) as merged:
-            with boot_disk.kept():
+            with disk.kept():
                 _prove(run, job, order, outcome, merged, repaired)
             if job.result("transfer", Sent) is None:
                 _send(run, job, order, outcome, vm, merged, repaired, still)
@@ -375,13 +239,6 @@ def _send_data_disk(
 
 
 @contextmanager
-def served_all(disks: Sequence[BlockSource]) -> Iterator[list[str]]:
-    """Serve disks, and yield their URIs."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(disk.nbd()) for disk in disks]
-
-
-@contextmanager
 def _counted(run: Run, job: Job, uri: str) -> Iterator[Counted]:
     """What is read of the disk that the block sees is added to the job's count."""
     with ExitStack() as stack:
@@ -396,13 +253,13 @@ def _repaired(
     """Look, refuse or repair, and look again: a repaired guest that still wants a change is not what was promised."""
     with (
         _timed(run, outcome, "remediate") as stage,
-        _named(vm),
+        named(vm),
         rooms.repair(run, uri, job.overlay, vm.firmware, data) as repair,
     ):
         before = examined(run, vm, repair.guest, order.remediations, order.settings)
         firmware = before.layout.firmware
-        _refuse(vm.name, refusals(before.changes.findings, strict=order.strict))
-        _check_plan(order, vm, changes_value(before.changes))
+        refuse(vm.name, refusals(before.changes.findings, strict=order.strict))
+        check_plan(order, vm, changes_value(before.changes))
         changes = remediate(run, repair.guest, order.remediations, order.settings, stage.name)
         whole = tuple(finding for finding in before.changes.findings if not finding.by)
         changes = replace(changes, findings=(*changes.findings, *whole))
@@ -491,7 +348,7 @@ def _foretell(run: Run, order: Order, vm: Vm, uri: str, firmware: Firmware) -> N
             f"({size(expected.low)} to {size(expected.high)})"
         )
     )
-    _refuse(vm.name, _target_reasons(order, firmware, expected.low))
+    refuse(vm.name, target_reasons(order, firmware, expected.low))
 
 
 def _import(run: Run, job: Job, order: Order, outcome: Outcome, vm: Vm) -> Imported:
@@ -541,70 +398,6 @@ def _needs(vm: Vm, disk_bytes: int) -> Requirements:
         ram_gb=math.ceil((vm.memory_bytes or 1 << 30) / (1 << 30)),
         disk_gb=math.ceil(disk_bytes / 10**9),
     )
-
-
-def refusals(findings: Iterable[Finding], *, strict: bool) -> list[Reason]:
-    """Return what forbids the move: each error that is not waived; where the user is strict, each such warning too."""
-    reasons = []
-    for finding in findings:
-        if finding.forbids:
-            reasons.append(Reason(finding.code, finding.text, finding.remedy))
-        elif strict and finding.severity is Severity.WARNING and not finding.waived:
-            accept = f"Or accept it: --waive {finding.code}"
-            reasons.append(
-                Reason(finding.code, finding.text, f"{finding.remedy} {accept}" if finding.remedy else accept)
-            )
-    return reasons
-
-
-def _kept_findings(job: Job, repaired: Repaired, settings: Settings) -> list[Finding]:
-    """Return what an earlier run found; what is waived now is written down anew."""
-    kept = cast(list[JsonObject], repaired.changes["findings"])
-    for one in kept:
-        one["waived"] = one["code"] in settings.waive
-    job.finish("remediate", repaired)
-    return [
-        Finding(
-            str(one["by"]),
-            str(one["code"]),
-            Severity(one["severity"]),
-            str(one["text"]),
-            cast("str | None", one["remedy"]),
-            bool(one["waived"]),
-        )
-        for one in kept
-    ]
-
-
-def _target_reasons(order: Order, firmware: Firmware | None, bytes_: int | None) -> list[Reason]:
-    return list(order.target.refuses(name=order.name, size_bytes=bytes_, firmware=firmware or Firmware.BIOS))
-
-
-def _check_plan(order: Order, vm: Vm, now: ChangesValue) -> None:
-    approved = order.approved
-    if approved is not None and not approved.holds(now):
-        raise PlanChanged(
-            f"{vm.name}: the plan is {now.plan} now, not {approved.plan[: len(now.plan)]} as approved; nothing was touched",
-            hint="The guest, its repositories or the options have changed. Look again with `magalu-migrate preview`.",
-            differences=approved.differences(now),
-        )
-
-
-def _refuse(name: str, reasons: Sequence[Reason]) -> None:
-    if reasons:
-        raise NotMigratable(name, reasons)
-
-
-def _boot_disk(vm: Vm, disks: Sequence[BlockSource]) -> BlockSource:
-    if not disks:
-        raise MigrateError(f"{vm.name} has no disk to read")
-    return disks[0]
-
-
-def _described(vm: Vm) -> str:
-    parts = [vm.name, size(vm.disks[0].size)]
-    parts += [vm.firmware.value.upper()] if vm.firmware else []
-    return ", ".join(parts)
 
 
 @dataclass(slots=True)

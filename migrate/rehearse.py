@@ -16,8 +16,9 @@ from migrate.effects import Changes, Edit, Effect, LayoutEdit, PackageEdit, Rebu
 from migrate.errors import MigrateError
 from migrate.guest import Entry, File, Folder, Guest, Kind, Link, MakeSwapFile, Package, Rebuild
 from migrate.job import SCRATCH
+from migrate.look import look, served_all
 from migrate.nbd import served
-from migrate.pipeline import Rooms, look, served_all
+from migrate.order import Rooms
 from migrate.preview import Preview, changes_value
 from migrate.preview.approval import differences
 from migrate.preview.rehearsal import INSTALLED, REMOVED, Drift, Explained, Rehearsal

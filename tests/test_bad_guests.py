@@ -18,7 +18,7 @@ from migrate.guests.files import FolderFiles
 from migrate.guests.immutable import in_lsattr, with_folders
 from migrate.guests.memory import MemoryGuest, from_yaml
 from migrate.guests.tree import TreeGuest
-from migrate.pipeline import examined
+from migrate.look import examined
 from migrate.preview import Preview
 from migrate.remediate import preview, remediate
 from migrate.remediation import Settings

@@ -27,7 +27,7 @@ from migrate.guests.dissect_room import DissectGuest, check_installed, open_diss
 from migrate.guests.dissect_trees import tree_of
 from migrate.guests.excerpt import excerpt
 from migrate.guests.rooms import Choice, Rooms
-from migrate.pipeline import examined
+from migrate.look import examined
 from migrate.remediation import Settings
 from migrate.run import Note, Run
 from migrate.wiring.guests import REMEDIATIONS, offers

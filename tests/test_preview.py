@@ -8,7 +8,7 @@ from migrate.effects import Severity
 from migrate.guest import DropPartition, File, MakeSwapFile, Package, Rebuild
 from migrate.guests.memory import Held, MemoryGuest
 from migrate.login import login_user
-from migrate.pipeline import examined
+from migrate.look import examined
 from migrate.preview import Preview
 from migrate.remediation import Remediation, Settings, remediation
 from migrate.run import Run

@@ -7,7 +7,7 @@ from migrate.effects import Edit, PackageEdit, RebuildRequest, Severity
 from migrate.errors import Reason
 from migrate.guest import File, Package, Rebuild
 from migrate.guests.memory import Held, Kernel, MemoryGuest
-from migrate.pipeline import refusals
+from migrate.refusals import refusals
 from migrate.remediate import preview, remediate
 from migrate.remediation import GOLDEN_ONLY, Profile, Remediation, Settings, remediation
 from migrate.run import Run

@@ -6,7 +6,7 @@ from migrate import preview as previews
 from migrate.cli.guest_options import GuestOptions, guest_options
 from migrate.cli.opened import opened
 from migrate.cli.terminal import print_json, print_lines, running
-from migrate.pipeline import look
+from migrate.look import look
 from migrate.wiring.guests import Host, rooms
 
 

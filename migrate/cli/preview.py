@@ -17,7 +17,7 @@ from migrate.cli.opened import opened
 from migrate.cli.terminal import FAILED, print_json, print_lines, running
 from migrate.errors import NotMigratable, UsageError
 from migrate.lines import WIDTH, Line
-from migrate.pipeline import look
+from migrate.look import look
 from migrate.preview import Occasion, Preview, Screen
 from migrate.rehearse import rehearse
 from migrate.remediation import check_names

@@ -11,7 +11,7 @@ from migrate.guests.dissect_room import check_installed
 from migrate.guests.rooms import Choice
 from migrate.guests.rooms import Rooms as GuestRooms
 from migrate.guests.rooms import check_repairs as rooms_check_repairs
-from migrate.pipeline import Repair, Rooms
+from migrate.order import Repair, Rooms
 from migrate.proof import kvm
 from migrate.remediation import Remediation
 from migrate.run import Note, Run

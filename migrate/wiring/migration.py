@@ -11,8 +11,9 @@ from migrate.bandwidth import Throttle, limit
 from migrate.errors import MigrateError, Stopped
 from migrate.job import Job, Jobs, blank_jobs_go
 from migrate.launch import Launch
+from migrate.order import Order
 from migrate.outcome import Outcome
-from migrate.pipeline import Order, migrate
+from migrate.pipeline import migrate
 from migrate.preview import Approval
 from migrate.run import Run
 from migrate.telemetry import observed

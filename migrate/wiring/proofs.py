@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import cast
 
 from migrate.nbd import served
+from migrate.order import Prover
 from migrate.outcome import JsonObject
-from migrate.pipeline import Prover
 from migrate.proof.image import check_image
 from migrate.proof.proof import to_json as proof_json
 from migrate.proof.prove import prove
