@@ -45,6 +45,7 @@ def look(
 def looked(
     run: Run, source: Source, token: str, vm: Vm, rooms: Rooms, remediations: Sequence[Remediation], settings: Settings
 ) -> Preview:
+    """Return the preview of a VM that is frozen. Raise NotMigratable where its guest cannot be opened."""
     with (
         source.frozen(token) as disks,
         boot_disk(vm, disks).nbd() as uri,
@@ -90,18 +91,21 @@ def served_all(disks: Sequence[BlockSource]) -> Iterator[list[str]]:
 
 
 def boot_disk(vm: Vm, disks: Sequence[BlockSource]) -> BlockSource:
+    """Return the first of the opened disks."""
     if not disks:
         raise MigrateError(f"{vm.name} has no disk to read")
     return disks[0]
 
 
 def described(vm: Vm) -> str:
+    """Return what stands behind the stage "describe"."""
     parts = [vm.name, size(vm.disks[0].size)]
     parts += [vm.firmware.value.upper()] if vm.firmware else []
     return ", ".join(parts)
 
 
 def frozen_words(source: Source) -> str:
+    """Return what stands behind the stage "freeze"."""
     return (
         "every checksum and table that the files have is sound"
         if source.freezes_nothing

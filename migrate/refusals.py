@@ -47,10 +47,12 @@ def kept_findings(job: Job, repaired: Repaired, settings: Settings) -> list[Find
 
 
 def target_reasons(order: Order, firmware: Firmware | None, bytes_: int | None) -> list[Reason]:
+    """Return why the target would not take the image; `bytes_` of its file, if known."""
     return list(order.target.refuses(name=order.name, size_bytes=bytes_, firmware=firmware or Firmware.BIOS))
 
 
 def check_plan(order: Order, vm: Vm, now: ChangesValue) -> None:
+    """Raise PlanChanged where the user approved another plan than this one."""
     approved = order.approved
     if approved is not None and not approved.holds(now):
         raise PlanChanged(
@@ -61,5 +63,6 @@ def check_plan(order: Order, vm: Vm, now: ChangesValue) -> None:
 
 
 def refuse(name: str, reasons: Sequence[Reason]) -> None:
+    """Raise NotMigratable where there is a reason."""
     if reasons:
         raise NotMigratable(name, reasons)

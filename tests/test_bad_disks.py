@@ -17,7 +17,8 @@ from migrate.guests.appliance import Calls, mount_guest, open_appliance
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.carry import carry
 from migrate.guests.large_folders import LARGE
-from migrate.guests.room import RoomGuest, open_room
+from migrate.guests.room import RoomGuest
+from migrate.guests.room_opening import open_room
 from migrate.run import Run
 from tests.guest_disks import FOLDERS, MIB, START, ext4_disk, overlay_of, put, served, sh
 

@@ -15,7 +15,7 @@ from migrate.guests.appliance import Appliance, Mounted, mount_guest, open_appli
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.dissect_room import DissectGuest, open_dissected
 from migrate.guests.memory import Held, MemoryGuest
-from migrate.guests.room import open_room
+from migrate.guests.room_opening import open_room
 from migrate.guests.tree import TreeGuest
 from migrate.run import Run
 from tests.guest_disks import ext4_disk, overlay_of, put, served, sh

@@ -24,7 +24,7 @@ from migrate.guests.disks import (
 )
 from migrate.guests.grub_probe import grub_probe
 from migrate.guests.memory import plain_layout
-from migrate.guests.room import open_room
+from migrate.guests.room_opening import open_room
 from migrate.guests.rooms import Choice, Rooms, trouble
 from migrate.run import Note, Run
 from migrate.source import Firmware

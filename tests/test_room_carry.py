@@ -11,7 +11,8 @@ from migrate.guest import DropPartition, Entry, File, Folder, Kind, Link, MakeSw
 from migrate.guests.appliance import Appliance, mount_guest, open_appliance
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.carry import carry
-from migrate.guests.room import MERGED, RoomGuest, open_room
+from migrate.guests.room import MERGED, RoomGuest
+from migrate.guests.room_opening import open_room
 from migrate.run import Run
 from tests.guest_disks import MIB, ROOT_UUID, put, served, sh
 

@@ -15,7 +15,8 @@ from migrate.errors import GuestError
 from migrate.guest import File, Kind, Link, Package, PackageChange, Rebuild
 from migrate.guests import programs
 from migrate.guests.cell import ROOM
-from migrate.guests.room import PACKAGES, RoomGuest, open_room
+from migrate.guests.room import PACKAGES, RoomGuest
+from migrate.guests.room_opening import open_room
 from migrate.guests.sandbox import FIRST_USER
 from migrate.initramfs import modules_inside, names_inside
 from migrate.run import Run

@@ -29,7 +29,8 @@ from migrate.guests.cell import ROOM, Unsuitable, open_cell
 from migrate.guests.disks import disk_device
 from migrate.guests.dissect_room import DissectGuest, is_installed, open_dissected
 from migrate.guests.ladder import NO_OFFERS, Offers
-from migrate.guests.room import RoomGuest, open_room
+from migrate.guests.room import RoomGuest
+from migrate.guests.room_opening import open_room
 from migrate.guests.trim import discard, gaps
 from migrate.run import Note, Run
 from migrate.source import Firmware
