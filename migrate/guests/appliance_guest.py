@@ -19,7 +19,6 @@ from migrate.guest import (
     LayoutChange,
     Link,
     MakeSwapFile,
-    Os,
     Package,
     PackageChange,
     Rebuild,
@@ -35,7 +34,7 @@ from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.packages import Packages
 from migrate.guests.paths import parent, parts
 from migrate.guests.scrub import scrub
-from migrate.guests.system import System
+from migrate.guests.system import OfSystem, System
 from migrate.guests.trim import give_up, trim
 from migrate.run import Run
 
@@ -79,7 +78,7 @@ def _is_utf8(name: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
-class ApplianceGuest:
+class ApplianceGuest(OfSystem):
     """A Guest in a launched appliance. What a folder holds is remembered, since most questions are about the same few folders."""
 
     def __init__(self, run: Run, call: Calls, mounted: Mounted, offers: Offers = NO_OFFERS) -> None:
@@ -96,21 +95,10 @@ class ApplianceGuest:
         self._opened = time.monotonic()
 
     @property
-    def os(self) -> Os:
-        return self._system.os
-
-    @property
     def layout(self) -> Layout:
         if self._layout is None:
             self._layout = self._with_free(self._mounted.layout)
         return self._layout
-
-    @property
-    def packages(self) -> Mapping[str, Package]:
-        return self._system.installed.packages
-
-    def files_of(self, package: str) -> frozenset[str]:
-        return self._system.installed.files_of(package)
 
     def kind(self, path: str) -> Kind:
         kind = Kind.FOLDER

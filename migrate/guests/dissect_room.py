@@ -21,7 +21,6 @@ from migrate.guest import (
     Kind,
     Layout,
     LayoutChange,
-    Os,
     Package,
     PackageChange,
     Rebuild,
@@ -50,7 +49,7 @@ from migrate.guests.packages import Packages
 from migrate.guests.paths import parts
 from migrate.guests.refusals import Found, snapshot_root, unwritable
 from migrate.guests.roots import chosen_root, fstab_of, is_needed, layout_of
-from migrate.guests.system import System
+from migrate.guests.system import OfSystem, System
 from migrate.guests.unsaved import UnsavedFiles
 from migrate.run import Limits, Note, Run
 from migrate.source import Firmware
@@ -170,7 +169,7 @@ class MountedFiles:
         raise GuestError(f"{path!r} is not an absolute, plain path in the guest")
 
 
-class DissectGuest(UnsavedFiles):
+class DissectGuest(OfSystem, UnsavedFiles):
     """A Guest that can only be looked at. What is stored in it is kept in memory, and its programs do not run."""
 
     def __init__(self, run: Run, layout: Layout, files: MountedFiles, offers: Offers = NO_OFFERS) -> None:
@@ -182,19 +181,8 @@ class DissectGuest(UnsavedFiles):
         self._packages = Packages(run, self, self._system, offers)
 
     @property
-    def os(self) -> Os:
-        return self._system.os
-
-    @property
     def layout(self) -> Layout:
         return self._layout
-
-    @property
-    def packages(self) -> Mapping[str, Package]:
-        return self._system.installed.packages
-
-    def files_of(self, package: str) -> frozenset[str]:
-        return self._system.installed.files_of(package)
 
     def immutable(self, paths: Collection[str]) -> frozenset[str]:
         """As it is on the disk, whatever was stored."""

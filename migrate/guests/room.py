@@ -18,7 +18,6 @@ from migrate.guest import (
     Layout,
     LayoutChange,
     MakeSwapFile,
-    Os,
     Package,
     PackageChange,
     Rebuild,
@@ -38,7 +37,7 @@ from migrate.guests.ladder import NO_OFFERS, Offers
 from migrate.guests.large_folders import LARGE, Folders, kinds_in_ext
 from migrate.guests.packages import Packages
 from migrate.guests.paths import parent, parts, resolved
-from migrate.guests.system import System
+from migrate.guests.system import OfSystem, System
 from migrate.run import Limits, Run
 
 MERGED = f"{ROOM}/merged"
@@ -65,7 +64,7 @@ class Layer:
     """What is on the disk as debugfs(8) names it; "" where it does not read it."""
 
 
-class RoomGuest:
+class RoomGuest(OfSystem):
     """A Guest in an open room. Changes of the disk's layout are noted, and made when the guest is carried."""
 
     def __init__(
@@ -91,16 +90,8 @@ class RoomGuest:
         self._packages = Packages(run, self, self._system, offers)
 
     @property
-    def os(self) -> Os:
-        return self._system.os
-
-    @property
     def layout(self) -> Layout:
         return self._layout
-
-    @property
-    def packages(self) -> Mapping[str, Package]:
-        return self._system.installed.packages
 
     @property
     def cell(self) -> Cell:
@@ -109,9 +100,6 @@ class RoomGuest:
     @property
     def agent(self) -> AgentFiles:
         return self._agent
-
-    def files_of(self, package: str) -> frozenset[str]:
-        return self._system.installed.files_of(package)
 
     def kind(self, path: str) -> Kind:
         if self._folders.is_given_up(path):

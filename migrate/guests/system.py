@@ -58,6 +58,23 @@ class System:
             self._installed = None
 
 
+class OfSystem:
+    """What every guest that is a real system answers alike: it keeps a `System`."""
+
+    _system: System
+
+    @property
+    def os(self) -> Os:
+        return self._system.os
+
+    @property
+    def packages(self) -> Mapping[str, Package]:
+        return self._system.installed.packages
+
+    def files_of(self, package: str) -> frozenset[str]:
+        return self._system.installed.files_of(package)
+
+
 def text_of(files: Files, path: str) -> str | None:
     """Return the text of the file that a path leads to, links followed; None where it leads to no file."""
     at = resolved(files, path)

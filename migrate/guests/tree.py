@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from migrate.errors import GuestError
-from migrate.guest import Entry, Layout, LayoutChange, Os, Package, PackageChange, Rebuild
+from migrate.guest import Entry, Layout, LayoutChange, Package, PackageChange, Rebuild
 from migrate.guests.files import FolderFiles
 from migrate.guests.memory import PLAIN_LAYOUT
-from migrate.guests.system import System
+from migrate.guests.system import OfSystem, System
 from migrate.run import Run
 
 
-class TreeGuest(FolderFiles):
+class TreeGuest(OfSystem, FolderFiles):
     """A Guest whose files are those below `root`. It has no room to run programs in, so packages and rebuilds are refused."""
 
     def __init__(self, root: Path, run: Run, *, layout: Layout = PLAIN_LAYOUT) -> None:
@@ -20,19 +20,8 @@ class TreeGuest(FolderFiles):
         self._system = System(self, run)
 
     @property
-    def os(self) -> Os:
-        return self._system.os
-
-    @property
     def layout(self) -> Layout:
         return self._layout
-
-    @property
-    def packages(self) -> Mapping[str, Package]:
-        return self._system.installed.packages
-
-    def files_of(self, package: str) -> frozenset[str]:
-        return self._system.installed.files_of(package)
 
     def store(self, path: str, entry: Entry | None) -> None:
         super().store(path, entry)
