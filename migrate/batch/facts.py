@@ -1,8 +1,11 @@
 """What is known of a batch at one moment: what status, report, dashboard and metrics show, and nothing else does."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import cast
 
 from migrate.errors import Reason
 from migrate.outcome import JsonObject
@@ -111,4 +114,14 @@ class BatchFacts:
     workers: tuple[WorkerFacts, ...] = ()
     samples: tuple[Sample, ...] = ()
     window_closes: datetime | None = None
-    counts: dict[VmState, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Mapping[VmState, int]:
+        """How many VMs are in each state; a state that none is in is left out."""
+        return Counter(one.state for one in self.vms)
+
+
+def reason_of(said: JsonObject) -> Reason:
+    """Return a reason that was written as JSON: `asdict(reason)`."""
+    details = cast(Sequence[str], said["details"])
+    return Reason(str(said["code"]), str(said["text"]), cast("str | None", said["remedy"]), tuple(details))

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from migrate.batch import store_claims as claims
 from migrate.batch import store_tables as tables
 from migrate.batch.durable import Durable, Step, dbos_durable
 from migrate.batch.events import Teller
-from migrate.batch.facts import VmState
+from migrate.batch.facts import VmState, reason_of
 from migrate.batch.limits import Place
 from migrate.batch.model import Window
 from migrate.batch.runner_jobs import carried, is_locked
@@ -244,7 +244,7 @@ class Runner:
             case "done":
                 claims.settle(store, held, VmState.DONE, _text(said, "last") or "")
             case "refused":
-                reasons = [_reason(one) for one in cast(list[JsonObject], said["reasons"])]
+                reasons = [reason_of(one) for one in cast(list[JsonObject], said["reasons"])]
                 last = "; ".join(f"{one.code} {one.text}" for one in reasons)
                 claims.settle(store, held, VmState.REFUSED, last, error=error, reasons=reasons)
             case "busy" if held.busy + 1 < BUSY_TRIES:
@@ -445,11 +445,6 @@ def _fault(run: Run, bug: Exception) -> JsonObject:
 
 def _plain(reason: Reason) -> JsonObject:
     return {"code": reason.code, "text": reason.text, "remedy": reason.remedy, "details": list(reason.details)}
-
-
-def _reason(said: JsonObject) -> Reason:
-    details = cast(Sequence[str], said["details"])
-    return Reason(str(said["code"]), str(said["text"]), cast("str | None", said["remedy"]), tuple(details))
 
 
 def _text(said: JsonObject, name: Literal["error", "hint", "last"]) -> str | None:

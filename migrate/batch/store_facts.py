@@ -1,7 +1,7 @@
 """What is known of a batch, read from its database: the one answer that status, report and dashboard show."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from migrate.batch import store_tables as tables
-from migrate.batch.facts import BatchFacts, EventFacts, Sample, StageFacts, VmFacts, VmState, WorkerFacts
+from migrate.batch.facts import BatchFacts, EventFacts, Sample, StageFacts, VmFacts, VmState, WorkerFacts, reason_of
 from migrate.batch.limits import Pace, Paces, Place, Running, Waiting, hindrance
 from migrate.batch.model import Limits, Window
 from migrate.batch.store import Store, check_batch
@@ -78,7 +78,6 @@ def facts(store: Store, batch: str, *, outcomes: bool = True, stages: bool | Non
         ),
         samples=_thinned([Sample(_time(one.at), one.sent) for one in samples]),
         window_closes=min(open_until, default=None),
-        counts=dict(Counter(one.state for one in vms)),
     )
 
 
@@ -200,9 +199,7 @@ def _vm(row: Row, outcome: JsonObject | None, stages: tuple[StageFacts, ...], wa
 
 
 def _reasons(text: str | None) -> tuple[Reason, ...]:
-    return tuple(
-        Reason(one["code"], one["text"], one["remedy"], tuple(one["details"])) for one in json.loads(text or "[]")
-    )
+    return tuple(map(reason_of, json.loads(text or "[]")))
 
 
 def _outcomes(connection: sa.Connection, batch: str) -> dict[str, JsonObject]:
