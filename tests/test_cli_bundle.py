@@ -91,6 +91,7 @@ def test_without_room_for_it_nothing_is_left_and_the_reason_is_said(served: Arch
     ("words", "code", "said"),
     [
         (["--repo", "nowhere"], 2, "neither a line of sources.list(5), nor an http(s) address, nor a folder"),
+        (["--repo", "x" * 5000], 2, "neither a line of sources.list(5), nor an http(s) address, nor a folder"),
         (["--bundle", "."], 1, "is no bundle"),
         (["--bundle", "/not/there"], 2, "does not exist"),
     ],

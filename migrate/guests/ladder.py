@@ -11,6 +11,7 @@ ARCHITECTURE.md; a bundle comes before the guest's own repositories because aski
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,7 @@ from migrate.guests.bundle import Bundle, BundlePlace, FolderPlace, is_bundle, r
 from migrate.guests.rpm_places import BaseUrl, OfBundle, given_url, of_folder, of_urls
 from migrate.guests.system import ManyFiles, System
 from migrate.run import Run
+from migrate.text import shown
 
 OWN = "the guest's own repositories"
 
@@ -74,10 +76,11 @@ def _repo(text: str) -> Repo:
     if (url := given_url(text)) is not None:
         return url
     folder = Path(text)
-    if folder.is_dir():
-        return folder.absolute()
+    with suppress(OSError):  # a text that is too long for a path
+        if folder.is_dir():
+            return folder.absolute()
     raise UsageError(
-        f"--repo {text!r} is neither a line of sources.list(5), nor an http(s) address, nor a folder of this machine",
+        f"--repo {shown(text)[:200]!r} is neither a line of sources.list(5), nor an http(s) address, nor a folder of this machine",
         hint="Write 'deb [signed-by=FILE] URL SUITE COMPONENTS' for Debian and Ubuntu, the address of repodata's folder for RPM guests, or a folder of packages.",
     )
 

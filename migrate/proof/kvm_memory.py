@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from platformdirs import user_cache_path
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another one after each start. Source: random(4)."""
 
@@ -41,8 +43,8 @@ def remember(device: Path, why: str | None) -> None:
 
 
 def _place() -> Path:
-    """Source: the XDG base directory specification. Raise RuntimeError where this user has no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magalu-migrate" / "kvm.json"
+    """Where this user's caches lie."""
+    return user_cache_path("magalu-migrate") / "kvm.json"
 
 
 def _circumstances(device: Path) -> list[object]:
