@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from migrate.block_map import CHUNK
 from migrate.blocks import Disk, Span
-from migrate.freed_memory import keep_freed_memory
+from migrate.freed_memory import freed_memory_kept
 from migrate.qcow2 import CLUSTER, ZEROS, Content, Packed
 from migrate.run import Run
 
 READERS_PER_CORE = 2
 """Of the cores that this process may use. A thread that waits for the source uses no core. More than two are slower over a local socket: they wait for Python's lock (measured)."""
 MOST_READERS = 16
-"""However many cores there are: each reader has a connection of its own, and Python packs no faster with more."""
+"""However many cores there are: each reader has a connection of its own, and a server takes a limited number of them."""
 POLL_S = 0.2
 
 
@@ -53,10 +53,9 @@ def chunks(
 
     Raise MigrateError where the disk cannot be read, Stopped within a read.
     """
-    keep_freed_memory()
     count = threads or min(len(os.sched_getaffinity(0)) * READERS_PER_CORE, MOST_READERS)
     waiting: deque[Future[Chunk]] = deque()
-    with ThreadPoolExecutor(count, "stream") as pool:
+    with freed_memory_kept(), ThreadPoolExecutor(count, "stream") as pool:
         try:
             for order in _orders(disk, start):
                 waiting.append(pool.submit(_chunk, run, disk, order, pack))

@@ -1,6 +1,6 @@
 """The disk flows into an object: read once, packed, and sent in parts while it is still read. Nothing is staged.
 
-The first part, which holds the header, waits in the job's folder and is sent last: its content is known only then. A second
+The first part, which holds the header, waits in the job's folder and is sent last: until then nobody could take the object for an image. A second
 call goes on where the first one ended: a part that has arrived is neither read nor sent again, and one that was on its way lies in the job's folder
 and is not read again. After a kill, what is read twice fills two parts at most: one that was not full, and what was read ahead.
 """
@@ -293,9 +293,9 @@ class _Parts:
         if self._buffer and self._number > 1:
             self._full(bytes(self._buffer))
             self._buffer.clear()
-        first = bytes(self._buffer) if self._number == 1 else self._place.first_part.read_bytes()
-        self._submit(1, head + first[len(head) :])
         self._wait(0)
+        first = bytes(self._buffer) if self._number == 1 else self._place.first_part.read_bytes()
+        self._send(1, head + first[len(head) :])
         if self._kept is not None:
             self._kept.truncate(writer.length)
             self._kept.seek(0)

@@ -186,6 +186,28 @@ def freed() -> Iterator[Freed]:
                 yield told, ApplianceGuest(run, appliance.call, mounted), appliance.call, large
 
 
+@pytest.mark.slow
+def test_an_immutable_file_in_a_folder_that_goes_is_overwritten_as_any_other(run: Run) -> None:
+    """It can be neither overwritten nor removed at first; it lies between files that stay, in no free cluster of the overlay."""
+    secret = b"segredo-imutavel"
+    files = {f"/opt/{number:02}/stays": File(b"x" * 3000) for number in range(40)}
+    put(run.work / "tree", LINUX | FOLDERS | files | {"/opt/20/agent/key": File(secret)})
+    disk = ext4_disk(run.work / "disk.raw", run.work / "tree")
+    immutable(disk, "/opt/20/agent/key")
+    with served(run, disk, "raw") as uri:
+        overlay = overlay_of(run.work / "overlay.qcow2", uri)
+        with open_appliance(run, [overlay], kvm=False) as appliance:
+            guest = ApplianceGuest(run, appliance.call, mount_guest(run, appliance.call, None))
+            with open_room(run, uri, None) as room:
+                room.remove("/opt/20/agent")
+                carry(room, guest, appliance.call)
+            assert guest.kind("/opt/20/agent") is Kind.MISSING
+            guest.trim()
+        sh("qemu-img", "convert", "-f", "qcow2", "-O", "raw", overlay, run.work / "flat.raw")
+    assert secret in disk.read_bytes()
+    assert secret not in (run.work / "flat.raw").read_bytes()
+
+
 def _large(room: RoomGuest) -> list[object]:
     """What is seen of a large folder before, while some of it changes, and after it went."""
     seen: list[object] = [len(room.names("/var/many"))]

@@ -90,6 +90,17 @@ def test_a_machine_of_many_cores_does_not_wait_for_more_connections_than_the_sou
     assert made.virtual_bytes == 160 * MIB
 
 
+def test_what_cannot_be_brought_to_the_disk_is_told_though_later_syncs_succeed(
+    run: Run, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells a failed write once, to whoever syncs next: here that is the thread beside the conversion."""
+    monkeypatch.setattr("migrate.convert.SYNC_EVERY", MIB)
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: os.close(os.open("/dev/full/none", os.O_RDONLY)))
+    with served(run, raw) as uri, pytest.raises(MigrateError, match=r"image\.qcow2 cannot be written"):
+        convert(run, uri, run.work / "image.qcow2", "convert")
+    assert not list(run.work.glob("image.qcow2*"))
+
+
 def test_what_is_read_from_the_source_is_counted(run: Run, raw: Path) -> None:
     with served(run, raw) as uri, counted(run, uri) as disk:
         run.tool(["qemu-img", "convert", "-f", "raw", "-O", "raw", disk.uri, run.work / "copy.raw"])

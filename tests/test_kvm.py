@@ -1,6 +1,7 @@
 """The KVM probe."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_that_kvm_does_not_work_is_found_out_once(cache: Path, tmp_path: Path) -
     assert not cache.exists()
 
 
-def test_what_was_found_does_not_outlive_the_start_of_the_machine_nor_its_device(
+def test_what_was_found_does_not_outlive_an_hour_the_start_of_the_machine_nor_its_device(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device, boot = tmp_path / "device", tmp_path / "boot_id"
@@ -62,6 +63,10 @@ def test_what_was_found_does_not_outlive_the_start_of_the_machine_nor_its_device
     with monkeypatch.context() as patch:
         patch.setattr(kvm_memory, "BOOT_ID", boot)
         assert remembered(device) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: device.stat().st_mtime + 3601)
+        assert remembered(device) is None
+    assert remembered(device) == "a guest hangs"
     device.chmod(0o600)
     assert remembered(device) is None
 

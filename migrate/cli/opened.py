@@ -24,7 +24,7 @@ def opened(
         with source_of(run, address, disk_format) as found:
             yield found
         return
-    from migrate.job import Jobs, blank_jobs_go  # and pydantic with it: a disk file is not to wait for them
+    from migrate.job import Jobs, blank_jobs_go  # and pydantic with it, which `convert` of a file does not need
 
     where = parse(address)
     name = (where.parts or (where.host,))[-1]

@@ -231,7 +231,7 @@ class ApplianceGuest(OfSystem):
             with self.loosened([path]):
                 if self.kind(path) is Kind.FOLDER:
                     self.execute(["chattr", "-R", "-f", "-i", "-a", "--", path], env=programs.ENVIRONMENT)
-                self._remove(path, scrubbed)
+                self._remove(path, scrubbed=False)  # what could not be removed could not be overwritten either
 
     def _remove(self, path: str, scrubbed: bool) -> None:
         match self.kind(path):

@@ -24,9 +24,8 @@ def carry(room: RoomGuest, guest: ApplianceGuest, call: Calls) -> None:
     Where a folder became a file or the other way round, the old one goes first. Raise GuestError where it cannot be done; the disk is to be
     thrown away then.
     """
-    scrub(call, room.given_up)
     for path in room.given_up:
-        guest.remove(path, scrubbed=True)
+        guest.remove(path)
     for layer in room.layers:
         if layer.mountpoint not in guest.mountpoints:
             raise GuestError(f"{layer.mountpoint} of the guest is mounted in the room, and not in the appliance")

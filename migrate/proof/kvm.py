@@ -47,16 +47,17 @@ STATUS = (0x10 << 1) | 1
 
 @dataclass(frozen=True, slots=True)
 class KvmState:
-    """`why` says in a few words what was found, also where KVM is usable."""
+    """`why` says in a few words what was found, also where KVM is usable. `hangs` where QEMU had to be ended."""
 
     usable: bool
     why: str
+    hangs: bool = False
 
 
 def usable(run: Run, *, timeout: float = ANSWER_S, anew: bool = False) -> KvmState:
     """Return whether a guest processor executes under KVM here. Takes under 0.5 s, or `timeout` seconds where KVM hangs.
 
-    That it does not work is remembered until this machine starts anew; `anew` asks all the same.
+    That it hangs is remembered for an hour; `anew` asks all the same.
     """
     if not DEVICE.exists():
         return KvmState(False, f"there is no {DEVICE}")
@@ -65,7 +66,7 @@ def usable(run: Run, *, timeout: float = ANSWER_S, anew: bool = False) -> KvmSta
     if not anew and (why := remembered(DEVICE)) is not None:
         return KvmState(False, f"{why} (found before; `magalu-migrate doctor` looks again)")
     state = executes(run, "kvm", timeout=timeout)
-    remember(DEVICE, None if state.usable else state.why)
+    remember(DEVICE, state.why if state.hangs else None)
     return state
 
 
@@ -79,7 +80,7 @@ def executes(run: Run, accelerator: str, *, timeout: float = ANSWER_S) -> KvmSta
             # The processor model that libguestfs and our own boots ask for: others fail differently.
             *("-accel", accelerator, "-cpu", "max", "-m", "32"),
             *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
-            *("-drive", f"file.driver=file,file.filename={disk.name},format=raw,if=ide,snapshot=on"),
+            *("-drive", f"file.driver=file,file.filename={disk.name.replace(',', ',,')},format=raw,if=ide,snapshot=on"),
         ]
         try:
             run.tool(argv, timeout=timeout, ok=(STATUS,))
@@ -88,5 +89,6 @@ def executes(run: Run, accelerator: str, *, timeout: float = ANSWER_S) -> KvmSta
             reason = said[-1].strip()[:200] if said else f"QEMU ended with {failed.status}"
             if isinstance(failed.status, str):  # it was ended by us
                 reason = f"a guest hangs or is slower than emulated: {failed.status}"
+                return KvmState(False, reason, hangs=True)
             return KvmState(False, reason)
     return KvmState(True, "a guest runs")

@@ -1,32 +1,34 @@
-"""What the probe of KVM found not to work here, remembered until this machine starts anew: it takes four seconds to find out, before every migration.
+"""A KVM that hangs here, remembered for an hour, and until this machine starts anew: it takes four seconds to find out, before every migration.
 
-Only a no is remembered. One that is out of date makes a migration slower, nothing else; one yes that is would break it, and to ask takes 0.4 s.
+Nothing else is remembered. That KVM works, or that QEMU refuses it, is found out in half a second, and may have changed since.
 """
 
 import json
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 
 from platformdirs import user_cache_path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another one after each start. Source: random(4)."""
+HOLDS_S = 3600
 
 
 def remembered(device: Path) -> str | None:
-    """Return why KVM did not work; None where that is not known, or was found under another start, device or QEMU."""
+    """Return why KVM hung; None where that is not known, was found under another start, device or QEMU, or is too long ago."""
     with suppress(OSError, ValueError, LookupError, TypeError, RuntimeError):
         known = json.loads(_place().read_bytes())
-        if known["of"] == _circumstances(device):
+        if known["of"] == _circumstances(device) and 0 <= time.time() - known["at"] < HOLDS_S:
             return str(known["why"])
     return None
 
 
 def remember(device: Path, why: str | None) -> None:
-    """The next one to ask is told why it does not work; None, that it does, forgets what was known.
+    """The next one to ask is told that it hangs, and how; None forgets what was known.
 
     On a machine that is too busy to be believed nothing is remembered, nor where there is no place for it.
     """
@@ -34,12 +36,16 @@ def remember(device: Path, why: str | None) -> None:
         if why is None or os.getloadavg()[0] > len(os.sched_getaffinity(0)):
             _place().unlink(missing_ok=True)
             return
-        text = json.dumps({"of": _circumstances(device), "why": why})
+        text = json.dumps({"of": _circumstances(device), "why": why, "at": time.time()})
         place = _place()
         place.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=place.parent, delete=False) as draft:
-            draft.write(text)
-        Path(draft.name).replace(place)
+        number, draft = mkstemp(dir=place.parent)  # others may write at the same time
+        try:
+            with os.fdopen(number, "w") as file:
+                file.write(text)
+            Path(draft).replace(place)
+        finally:
+            Path(draft).unlink(missing_ok=True)
 
 
 def _place() -> Path:

@@ -14,7 +14,7 @@ from migrate.run import Run
 from migrate.source import LiveSource, Source, VmRef
 from migrate.text import shown
 
-if TYPE_CHECKING:  # a command that only reads a file needs no pydantic, which takes a tenth of a second to load
+if TYPE_CHECKING:  # `convert` of a file needs no pydantic, which takes a while to load
     from pydantic import JsonValue
 
 
