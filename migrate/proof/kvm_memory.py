@@ -33,7 +33,7 @@ def remember(device: Path, why: str | None) -> None:
     On a machine that is too busy to be believed nothing is remembered, nor where there is no place for it.
     """
     with suppress(OSError, RuntimeError):
-        if why is None or os.getloadavg()[0] > len(os.sched_getaffinity(0)):
+        if why is None or os.getloadavg()[0] > 2 * len(os.sched_getaffinity(0)):
             _place().unlink(missing_ok=True)
             return
         text = json.dumps({"of": _circumstances(device), "why": why, "at": time.time()})
