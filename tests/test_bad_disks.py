@@ -186,12 +186,24 @@ def freed() -> Iterator[Freed]:
                 yield told, ApplianceGuest(run, appliance.call, mounted), appliance.call, large
 
 
+def programs_of_host(tree: Path, *names: str) -> None:
+    """A guest has these programs: ours, with the libraries that they ask for."""
+    for name in names:
+        path = Path("/usr/bin", name)
+        used = [word for word in sh("ldd", path).split() if word.startswith("/") and not word.endswith(":")]
+        for each in (str(path), *used):
+            place = tree / each.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(each, place)
+
+
 @pytest.mark.slow
 def test_an_immutable_file_in_a_folder_that_goes_is_overwritten_as_any_other(run: Run) -> None:
     """It can be neither overwritten nor removed at first; it lies between files that stay, in no free cluster of the overlay."""
     secret = b"segredo-imutavel"
     files = {f"/opt/{number:02}/stays": File(b"x" * 3000) for number in range(40)}
     put(run.work / "tree", LINUX | FOLDERS | files | {"/opt/20/agent/key": File(secret)})
+    programs_of_host(run.work / "tree", "env", "chattr")
     disk = ext4_disk(run.work / "disk.raw", run.work / "tree")
     immutable(disk, "/opt/20/agent/key")
     with served(run, disk, "raw") as uri:
