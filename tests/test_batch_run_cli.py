@@ -22,6 +22,7 @@ from migrate.batch.store import Store, open_store
 from migrate.batch.store_facts import facts
 from migrate.batch.workers import joined
 from migrate.run import Note, Progress, StageBegan, StageDone
+from tests import file_samples as samples
 from tests.program import asked, started
 
 GIB = 1 << 30
@@ -162,17 +163,18 @@ def test_a_password_on_the_command_line_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_run_in_the_foreground_which_says_how_to_go_on(tmp_path: Path) -> None:
-    disk = tmp_path / "a.raw"
-    disk.write_bytes(bytes(510) + b"\x55\xaa" + bytes((8 << 20) - 512))
+    """Its checksum takes some seconds: the disk is large, and nothing but holes."""
+    samples.qemu_img("create", "-f", "vpc", "-o", "subformat=fixed,force_size=on", tmp_path / "disk.vhd", "8G")
+    ovf = tmp_path / "erp01.ovf"
+    ovf.write_text(samples.ovf_text("disk.vhd"))
+    (tmp_path / "erp01.mf").write_text(samples.manifest_text([("disk.vhd", b"another")]))
     file = tmp_path / "wave.yaml"
-    file.write_text(
-        f"name: wave-3\ndefaults: {{sandbox: true, prove: false, format: raw}}\nvms: [{{source: {disk}}}]\n"
-    )
+    file.write_text(f"name: wave-3\ndefaults: {{sandbox: true, prove: false}}\nvms: [{{source: {ovf}}}]\n")
     work = tmp_path / "w"
     with started("batch", "run", file, "--work", work, folder=work) as program, open_store(None, work) as store:
 
         def is_at_work() -> bool:
-            return "wave-3" in store.names() and facts(store, "wave-3", outcomes=False).vms[0].stage == "remediate"
+            return "wave-3" in store.names() and facts(store, "wave-3", outcomes=False).vms[0].stage == "freeze"
 
         program.wait_for(is_at_work)
         answer = program.ended(signal.SIGINT, within=30)
