@@ -1,5 +1,6 @@
 """Small real disks with a guest's files on them, and their serving over NBD."""
 
+import shutil
 import socket as socket_module
 import subprocess
 import tempfile
@@ -23,6 +24,17 @@ def put(root: Path, entries: Mapping[str, Entry]) -> None:
     for path, entry in sorted(entries.items()):
         (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
         files.store(path, entry)
+
+
+def programs_of_host(root: Path, *names: str) -> None:
+    """A guest, whose /lib and /lib64 lead into /usr, has these programs of this machine, with the libraries that they ask for."""
+    for name in names:
+        path = str(shutil.which(name))
+        used = [word for word in sh("ldd", path).split() if word.startswith("/")]
+        for file in (path, *used):
+            at = root / file.replace("/lib", "/usr/lib", 1).replace("/usr/usr/", "/usr/", 1).lstrip("/")
+            at.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, at)
 
 
 def ext4_disk(path: Path, tree: Path, *, mib: int = 32, table: str = "dos") -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from migrate.errors import GuestError, NotMigratable, Reason
-from migrate.guest import File, Folder, Kind
+from migrate.guest import File, Folder, Kind, Link
 from migrate.guests.appliance import Calls, mount_guest, open_appliance
 from migrate.guests.appliance_guest import ApplianceGuest
 from migrate.guests.carry import carry
@@ -20,7 +20,7 @@ from migrate.guests.large_folders import LARGE
 from migrate.guests.room import RoomGuest
 from migrate.guests.room_opening import open_room
 from migrate.run import Run
-from tests.guest_disks import FOLDERS, MIB, START, ext4_disk, overlay_of, put, served, sh
+from tests.guest_disks import FOLDERS, MIB, START, ext4_disk, overlay_of, programs_of_host, put, served, sh
 
 pytestmark = pytest.mark.slow
 
@@ -186,15 +186,7 @@ def freed() -> Iterator[Freed]:
                 yield told, ApplianceGuest(run, appliance.call, mounted), appliance.call, large
 
 
-def programs_of_host(tree: Path, *names: str) -> None:
-    """A guest has these programs: ours, with the libraries that they ask for."""
-    for name in names:
-        path = Path("/usr/bin", name)
-        used = [word for word in sh("ldd", path).split() if word.startswith("/") and not word.endswith(":")]
-        for each in (str(path), *used):
-            place = tree / each.lstrip("/")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(each, place)
+MERGED = {f"/{name}": Link(f"usr/{name}") for name in ("lib", "lib64")}
 
 
 @pytest.mark.slow
@@ -202,7 +194,7 @@ def test_an_immutable_file_in_a_folder_that_goes_is_overwritten_as_any_other(run
     """It can be neither overwritten nor removed at first; it lies between files that stay, in no free cluster of the overlay."""
     secret = b"segredo-imutavel"
     files = {f"/opt/{number:02}/stays": File(b"x" * 3000) for number in range(40)}
-    put(run.work / "tree", LINUX | FOLDERS | files | {"/opt/20/agent/key": File(secret)})
+    put(run.work / "tree", LINUX | FOLDERS | files | MERGED | {"/opt/20/agent/key": File(secret)})
     programs_of_host(run.work / "tree", "env", "chattr")
     disk = ext4_disk(run.work / "disk.raw", run.work / "tree")
     immutable(disk, "/opt/20/agent/key")

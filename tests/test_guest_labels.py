@@ -20,7 +20,7 @@ from migrate.remediate import preview, remediate
 from migrate.remediation import Remediation, Settings, remediation
 from migrate.run import Note, Run
 from remediations.selinux import is_on, relabel_selinux
-from tests.guest_disks import FOLDERS, ext4_disk, overlay_of, put, served, sh
+from tests.guest_disks import FOLDERS, ext4_disk, overlay_of, programs_of_host, put, served, sh
 from tests.remediation_guests import codes, done
 
 POLICY = "/etc/selinux/own/contexts/files/file_contexts"
@@ -189,13 +189,7 @@ def labelled_disk(folder: Path, policy: Path) -> Path:
     """A disk as SELinux leaves it, one label chosen by the operator; with find, env, mv and what they need."""
     root = folder / "root"
     put(root, FOLDERS | {path: entry for path, entry in GUEST.items() if not isinstance(entry, Link)})
-    for program in ("find", "env", "mv", "sh"):
-        path = str(shutil.which(program))
-        used = [word for word in sh("ldd", path).split() if word.startswith("/")]
-        for file in (path, *used):
-            at = root / file.replace("/lib", "/usr/lib", 1).replace("/usr/usr/", "/usr/", 1).lstrip("/")
-            at.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, at)
+    programs_of_host(root, "find", "env", "mv", "sh")
     (root / "usr/lib").mkdir(exist_ok=True)
     for name, entry in GUEST.items():
         if isinstance(entry, Link):
