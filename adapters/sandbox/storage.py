@@ -1,7 +1,7 @@
 """The sandbox's object storage: SeaweedFS, an S3 server that checks signatures, on free ports of 127.0.0.1.
 
 Flags and behaviour were measured (SeaweedFS 4.48): it is writable after 3 to 8 s and has 110 MB then; after 2 GiB
-were uploaded and read it has 160 MB, with a peak of 1.2 GB in spite of GOMEMLIMIT. -s3.readerCacheSizeMB lowers the peak to 0.5 GB and
+were uploaded and read it has 0.6 GB, its peak. With half of that (GOMEMLIMIT=300MiB, GOGC=50) it collects garbage for half of its time. -s3.readerCacheSizeMB
 makes a GET 17 times slower, so it is left out. SIGTERM takes 17 s, so it is killed. What was written before survives that: its files
 are append-only, and the page cache is the kernel's. The folder of its master must be kept with the rest, or objects are lost.
 """
