@@ -21,6 +21,7 @@ from migrate.stream import chunks, needed
 PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 CHECK_LIMITS = Limits(address_space=4 << 30, cpu_seconds=3600)
 SYNC_EVERY = 16 << 20
+"""Bytes: less often, and the last sync takes longer."""
 COROUTINES = 16
 """The most that qemu-img takes with -m; with -W, writing out of order, it is 20 % faster than the default (measured)."""
 
